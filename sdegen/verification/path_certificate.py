@@ -252,7 +252,7 @@ def diagnosis_of(
         solver: As `judge_path` was given it.
         boundary: As `judge_path` was given it.
     """
-    if verdict.passed or verdict.sample.z.shape[2] == 0:
+    if verdict.passed:
         return None
     states, solver = verdict.states, solver_for(sde) if solver is None else solver
     positions = are_positions(sde, states)

@@ -36,6 +36,9 @@ from sdegen.verification.diagnosis.model import Alternative
 from sdegen.verification.diagnosis.noise_laws import noise_law_alternatives
 from sdegen.verification.diagnosis.rounded import rounding_alternatives
 from sdegen.verification.diagnosis.schedules import schedule_alternatives
+from sdegen.verification.diagnosis.steps.images import image_alternatives
+from sdegen.verification.diagnosis.steps.left_out import left_out_alternatives
+from sdegen.verification.diagnosis.steps.unasked import unasked_alternatives
 from sdegen.verification.diagnosis.walls import wall_alternatives
 from sdegen.verification.innovations.sample import Sample
 
@@ -53,6 +56,9 @@ def table_of_causes(belief: Belief, sample: Sample) -> list[Alternative]:
         *kinetic_alternatives(belief),
         *schedule_alternatives(belief),
         *wall_alternatives(belief),
+        *image_alternatives(belief),
+        *left_out_alternatives(belief),
+        *unasked_alternatives(),
         *coordinate_alternatives(),
         *noise_law_alternatives(),
         *copy_alternatives(sample),

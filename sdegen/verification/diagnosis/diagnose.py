@@ -26,6 +26,8 @@ from sdegen.verification.diagnosis.causes import table_of_causes
 from sdegen.verification.diagnosis.generic import UNKNOWN, detail_left
 from sdegen.verification.diagnosis.model import Alternative, Fitted
 from sdegen.verification.diagnosis.result import Cause, Diagnosis
+from sdegen.verification.diagnosis.steps.left_out import left_out_alternatives
+from sdegen.verification.diagnosis.steps.unasked import unasked_alternatives
 from sdegen.verification.diagnosis.transitions import Evaluation, Transitions
 from sdegen.verification.innovations.sample import Sample, totals_of
 
@@ -64,7 +66,11 @@ def diagnose(belief: Belief, sample: Sample) -> Diagnosis:
         sample: The innovations that the tests have seen.
     """
     data = Transitions.of(belief, _MOST)
-    entries = _compared(table_of_causes(belief, sample), data)
+    if data.base.z.shape[2] == 0:
+        table = [*unasked_alternatives(), *left_out_alternatives(belief)]  # a flow: it has no z
+    else:
+        table = table_of_causes(belief, sample)
+    entries = _compared(table, data)
     groups = _grouped(entries)
     if not groups or groups[0][0].log_odds <= 0:
         causes = tuple(_cause_of(group) for group in groups[:_SHOWN])

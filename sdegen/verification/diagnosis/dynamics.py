@@ -32,7 +32,13 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.milstein import Milstein
 from sdegen.verification.diagnosis.altered import AlteredSDE, noise_induced_drift
 from sdegen.verification.diagnosis.belief import Belief
-from sdegen.verification.diagnosis.factors import drift_and_noise, fitted_drift, residual_of
+from sdegen.verification.diagnosis.factors import (
+    DRIFT_FACTORS,
+    NOISE_FACTORS,
+    drift_and_noise,
+    fitted_drift,
+    residual_of,
+)
 from sdegen.verification.diagnosis.model import (
     RARE,
     Alternative,
@@ -61,6 +67,25 @@ def dynamics_alternatives(belief: Belief) -> list[Alternative]:
         table.append(Alternative("drift of the state before", "drift", words, _stale))
     if not belief.law.alike and belief.by_update:
         table += _retimed(belief)
+    if isinstance(belief.solver, Milstein) and sde.noise == "multiplicative":
+        table += _bent(belief)
+    return table
+
+
+def _bent(belief: Belief) -> list[Alternative]:
+    """Return factors of the drift and of g in steps that are not linear in their noise."""
+    table = []
+    for kind, factors in (("drift", DRIFT_FACTORS), ("noise", NOISE_FACTORS)):
+        for name, words, factor in factors:
+            if not isinstance(factor, float):
+                continue
+            changes = {kind: factor}
+
+            def law(changes: dict[str, float] = changes) -> StepLaw:
+                return belief.law_with(sde=AlteredSDE(belief.sde, **changes))  # type: ignore[arg-type]
+
+            family = {"drift": "drift by a factor", "noise": "noise variance by a factor"}[kind]
+            table.append(of_law(name, kind, words, law, family=family))
     return table
 
 
@@ -245,6 +270,9 @@ def _retimed(belief: Belief) -> list[Alternative]:
 
         return retimed
 
+    def same(t: Tensor) -> Tensor:
+        return t
+
     changes: list[tuple[str, str, Callable[[Tensor], Tensor]]] = [
         ("time off by one", "drift and noise were those of the next step's time", shifted(1)),
         ("time off by one", "drift and noise were those of the time one step before",
@@ -256,9 +284,14 @@ def _retimed(belief: Belief) -> list[Alternative]:
     ]  # fmt: skip
     table = []
     for name, words, change in changes:
+        for own in (None, same):
 
-        def law(change: Callable[[Tensor], Tensor] = change) -> StepLaw:
-            return UpdateLaw(AlteredSDE(belief.sde, retimed=change), times)
+            def law(
+                change: Callable[[Tensor], Tensor] = change,
+                own: Callable[[Tensor], Tensor] | None = own,
+            ) -> StepLaw:
+                return UpdateLaw(AlteredSDE(belief.sde, retimed=change, noise_retimed=own), times)
 
-        table.append(of_law(name, kind, words, law))
+            said = words.replace("drift and noise", "the drift alone") if own else words
+            table.append(of_law(name, kind, said, law))
     return table
