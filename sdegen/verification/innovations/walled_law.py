@@ -26,7 +26,7 @@ from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
 from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.innovations.law import Innovations, StepLaw, flat
-from sdegen.verification.innovations.normal import log_density, normal_of
+from sdegen.verification.innovations.normal import log_density, lower_tail, normal_of
 from sdegen.verification.innovations.update_law import UpdateLaw
 
 _REACH = 8.5  # standard deviations of a step: beyond them nothing is
@@ -176,7 +176,7 @@ def _images(
     y, m = torch.where(up_only, -y, y), torch.where(up_only, -m, m)
     wall = torch.where(up_only, -high, low)
     wall = torch.where(wall.isfinite(), wall, -1e300)
-    cdf = torch.special.ndtr
+    cdf = lower_tail
     below, above, density = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
     for j in range(-_IMAGES, _IMAGES + 1):
         shift = 2 * j * length
@@ -197,5 +197,5 @@ def _mass(left: Tensor, right: Tensor) -> Tensor:
     """Return Φ(right) − Φ(left), from the tail in which both lie."""
     flip = left > 0
     a, b = torch.where(flip, -right, left), torch.where(flip, -left, right)
-    mass: Tensor = torch.special.ndtr(b) - torch.special.ndtr(a)
+    mass: Tensor = lower_tail(b) - lower_tail(a)
     return mass

@@ -1,1 +1,1 @@
-"""Mistakes of whole steps: left out, begun elsewhere, of another table; noise that none asked for."""
+"""Mistakes of whole steps: left out, begun elsewhere, of another table; noise unasked for."""
