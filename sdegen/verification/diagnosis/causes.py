@@ -38,6 +38,7 @@ from sdegen.verification.diagnosis.rounded import rounding_alternatives
 from sdegen.verification.diagnosis.schedules import schedule_alternatives
 from sdegen.verification.diagnosis.steps.images import image_alternatives
 from sdegen.verification.diagnosis.steps.left_out import left_out_alternatives
+from sdegen.verification.diagnosis.steps.tables import table_alternatives
 from sdegen.verification.diagnosis.steps.unasked import unasked_alternatives
 from sdegen.verification.diagnosis.walls import wall_alternatives
 from sdegen.verification.innovations.sample import Sample
@@ -55,6 +56,7 @@ def table_of_causes(belief: Belief, sample: Sample) -> list[Alternative]:
         *dynamics_alternatives(belief),
         *kinetic_alternatives(belief),
         *schedule_alternatives(belief),
+        *table_alternatives(belief),
         *wall_alternatives(belief),
         *image_alternatives(belief),
         *left_out_alternatives(belief),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from sdegen.core.shapes import State
 from sdegen.diffusion.ddpm import DDPM, AncestralChain
 from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.model import Alternative, of_law
+from sdegen.verification.diagnosis.steps.tables import shifted
 from sdegen.verification.innovations.law import Innovations, StepLaw
 from sdegen.verification.innovations.update_law import of_diagonal
 
@@ -73,6 +75,10 @@ class ChainLaw(StepLaw):
         back = isinstance(sde, AncestralChain)
         k = round(float(self._times[i])) - (1 if back else 0)  # index of the step in the tables
         used = min(max(k + self._later, 0), n - 1)
+        if used != k + self._later or bool(self._of.A[used].isnan()):  # a table does not say
+            nothing = torch.zeros(len(x), x[0].numel(), dtype=torch.float64)
+            none = torch.zeros(len(x), dtype=torch.bool)
+            return Innovations(nothing, nothing, none.double(), judged=none)
         A, B, s = (float(q[used]) for q in (self._of.A, self._of.B, self._of.s))
         mean = A * x.double()
         if back:
@@ -139,7 +145,7 @@ def _backward(belief: Belief, sde: AncestralChain) -> list[Alternative]:
     bar = q.alpha_bar.sqrt()
 
     one = torch.ones_like(a)
-    return _table(
+    return _tables(belief, q, s) + _table(
         belief,
         base,
         [
@@ -169,6 +175,59 @@ def _backward(belief: Belief, sde: AncestralChain) -> list[Alternative]:
              Coefficients(base.A, base.B, s.sqrt())),
         ],
     )  # fmt: skip
+
+
+def _tables(belief: Belief, q: Numbers, s: Tensor) -> list[Alternative]:
+    """Return steps by way of x̂0 whose tables of ᾱ are shifted or rounded.
+
+    x' = √ᾱ_{k−1} b² x̂0/σ² + a (1 − ᾱ_{k−1}) x/σ² + s z,   x̂0 = (x + σ² score)/√ᾱ_k
+    """
+    now, before = 1 - q.sigma.square(), 1 - q.before.square()
+    sde = belief.sde
+    assert isinstance(sde, AncestralChain)
+
+    def of(now: Tensor, before: Tensor, a: Tensor, b: Tensor) -> Coefficients:
+        square = 1 - now
+        of_x0 = before.sqrt() * b.square() / square / now.sqrt()
+        std = b * ((1 - before) / square).sqrt() if sde.variance == "posterior" else s
+        std = torch.where(s > 0, std, 0.0)
+        A = a * (1 - before) / square + of_x0
+        return Coefficients(A, of_x0 * q.sigma.square(), torch.where(A.isnan(), A, std))
+
+    own = (q.a, q.b)
+    two_before = shifted(before, -1)
+    rows = [
+        ("time off by one", "ᾱ of the step before were that of the step itself",
+         of(now, torch.where(torch.arange(len(now)) == len(now) - 1, torch.nan, now), *own)),
+        ("time off by one", "ᾱ of the step before were that of two steps before",
+         of(now, two_before, *own)),
+        ("time off by one", "ᾱ of a step were that of the step before", of(before, before, *own)),
+        ("time off by one", "ᾱ of a step were that of the next one",
+         of(shifted(now, 1), before, *own)),
+        ("time off by one", "ᾱ of a step, and of that before, were those of the next",
+         of(shifted(now, 1), now, *own)),
+        ("time off by one", "ᾱ of a step, and of that before, were those of the last",
+         of(before, two_before, *own)),
+    ]  # fmt: skip
+    for dtype, word in ((torch.float16, "half precision"), (torch.bfloat16, "bfloat16")):
+        low, first = now.to(dtype).double(), before.to(dtype).double()
+        a = (low / first).sqrt()
+        b = (1 - a.square()).clamp(min=0).sqrt()
+        rows.append(("schedule rounded", f"ᾱ were rounded to {word}", of(low, first, a, b)))
+        a = q.a.square().to(dtype).double().sqrt()
+        b = (1 - a.square()).clamp(min=0).sqrt()
+        rows.append(("schedule rounded", f"α were rounded to {word}", of(now, before, a, b)))
+
+    def law(of: Coefficients) -> Callable[[], StepLaw]:
+        return lambda: ChainLaw(belief, of)
+
+    kept = 1 - before > 0
+    return [of_law(name, _KIND, words, law(_where(kept, c))) for name, words, c in rows]
+
+
+def _where(kept: Tensor, c: Coefficients) -> Coefficients:
+    """Return coefficients of some steps, NaN elsewhere."""
+    return Coefficients(*(torch.where(kept, v, torch.nan) for v in (c.A, c.B, c.s)))
 
 
 def _forward(belief: Belief, sde: DDPM) -> list[Alternative]:

@@ -86,11 +86,12 @@ def of_law(
     *,
     family: str = "",
     charge: float = 0.0,
+    excused: tuple[str, ...] = (),
 ) -> Alternative:
     """Return the alternative of steps with another law, without free numbers."""
 
     def fit(data: Transitions) -> Fitted | None:
-        return fitted_law(law(), data)
+        return replace(fitted_law(law(), data), excused=excused)
 
     return Alternative(name, kind, words, fit, family, costly=True, charge=charge)
 

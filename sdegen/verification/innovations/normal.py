@@ -29,7 +29,9 @@ def normal_between(low: Tensor, high: Tensor) -> Tensor:
     >>> round(float(normal_between(low, high)), 12)
     1.5
     """
-    inside = lower_tail(high) - lower_tail(low)
+    flip = low > 0  # both in the upper tail
+    a, b = torch.where(flip, -high, low), torch.where(flip, -low, high)
+    inside = lower_tail(b) - lower_tail(a)
     outside = lower_tail(-high) + lower_tail(low)  # 1 − inside, without 1
     return normal_of(inside, outside)
 
