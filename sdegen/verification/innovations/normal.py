@@ -19,7 +19,8 @@ def lower_tail(x: Tensor) -> Tensor:
     >>> float(lower_tail(torch.tensor(-9.0).double()))  # doctest: +ELLIPSIS
     1.128588405953...e-19
     """
-    return 0.5 * torch.special.erfc(-math.sqrt(0.5) * x)
+    tail: Tensor = 0.5 * torch.special.erfc(-math.sqrt(0.5) * x)
+    return tail
 
 
 def normal_between(low: Tensor, high: Tensor) -> Tensor:
