@@ -131,15 +131,20 @@ class KernelMixture:
     def _at(self, x: State, t: Tensor) -> Iterator[tuple[State, _Law]]:
         """Yield rows of x, in order, and their components: of one time, or of a time each."""
         if not t.ndim:
-            key = float(t)
-            if key not in self._laws:
-                self._laws[key] = self._laws_at(t.reshape(1))
-            yield x, self._laws[key]
+            key = float(t.detach())
+            law = None if t.requires_grad else self._laws.get(key)
+            if law is None:
+                law = self._laws_at(t.reshape(1))
+                if not t.requires_grad:  # what is kept holds no graph
+                    self._laws[key] = law
+            yield x, law
             return
         size = max(1, _NUMBERS // (self.mixture.weights.numel() * x[0].numel() ** 2))
         for first in range(0, len(x), size):
             rows = slice(first, first + size)
-            distinct, which = torch.unique(t[rows].cpu(), return_inverse=True)
+            distinct, which = t[rows].cpu(), torch.arange(len(t[rows]))
+            if not t.requires_grad:  # equal times are one law; their gradients would be lost
+                distinct, which = torch.unique(distinct, return_inverse=True)
             means, whiten, volume = self._laws_at(distinct)
             yield x[rows], (means[which], whiten[which], volume[which])
 

@@ -322,7 +322,8 @@ def _needed_on_grid(
         )
     solver = EulerMaruyama() if solver is None else solver
     ts = as_time_grid(times)
-    check_dynamics(sde, solver, ts, None)  # a word names no solver
+    if isinstance(solver, str):
+        check_dynamics(sde, solver, ts, None)  # a word names no solver
     assert not isinstance(solver, str)
     return p0, ts, solver
 
