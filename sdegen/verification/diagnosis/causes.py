@@ -36,8 +36,10 @@ from sdegen.verification.diagnosis.model import Alternative
 from sdegen.verification.diagnosis.noise_laws import noise_law_alternatives
 from sdegen.verification.diagnosis.rounded import rounding_alternatives
 from sdegen.verification.diagnosis.schedules import schedule_alternatives
+from sdegen.verification.diagnosis.steps.frozen import frozen_alternatives
 from sdegen.verification.diagnosis.steps.images import image_alternatives
 from sdegen.verification.diagnosis.steps.left_out import left_out_alternatives
+from sdegen.verification.diagnosis.steps.products import product_alternatives
 from sdegen.verification.diagnosis.steps.tables import table_alternatives
 from sdegen.verification.diagnosis.steps.unasked import unasked_alternatives
 from sdegen.verification.diagnosis.walls import wall_alternatives
@@ -58,6 +60,8 @@ def table_of_causes(belief: Belief, sample: Sample) -> list[Alternative]:
         *schedule_alternatives(belief),
         *table_alternatives(belief),
         *wall_alternatives(belief),
+        *product_alternatives(belief),
+        *frozen_alternatives(belief),
         *image_alternatives(belief),
         *left_out_alternatives(belief),
         *unasked_alternatives(),

@@ -65,7 +65,7 @@ def _fit(sample: Sample, find, mirrored: bool):  # type: ignore[no-untyped-def] 
         tolerance = data.resolution
         if tolerance > _COARSEST or sample.z.numel() < 32:
             return None
-        copies = find(sample.z, tolerance, -1.0 if mirrored else 1.0)
+        copies = find(_of_moves(sample), tolerance, -1.0 if mirrored else 1.0)
         if copies is None:
             return None
         z = sample.z[copies.mask]
@@ -85,10 +85,26 @@ def _fit(sample: Sample, find, mirrored: bool):  # type: ignore[no-untyped-def] 
     return fit
 
 
+def _of_moves(sample: Sample) -> Tensor:
+    """Return innovations, 0 where a trajectory stands still: those are equal for another reason."""
+    still = torch.zeros(sample.z.shape[:2], dtype=torch.bool)
+    for part in sample.stretches:
+        if part.stop - part.start > 1:
+            x = sample.x[part]
+            rest = (x[1:] == x[:-1]).all(2)
+            still[part] = torch.cat([rest, rest[-1:]])
+    return torch.where(still[..., None], 0.0, sample.z)
+
+
 def _equal(a: Tensor, b: Tensor, tolerance: float) -> Tensor:
     """Return which numbers are equal, not 0, and such as noise is."""
-    size = a.abs()
-    return ((a - b).abs() <= tolerance) & (size > 4 * tolerance) & (size < _LARGEST)
+    return ((a - b).abs() <= tolerance) & _usual(a, tolerance)
+
+
+def _usual(z: Tensor, tolerance: float) -> Tensor:
+    """Return which numbers are such as noise is, and not 0."""
+    size = z.abs()
+    return (size > 4 * tolerance) & (size < _LARGEST)
 
 
 def _coordinates(z: Tensor, tolerance: float, sign: float) -> Copies | None:
@@ -200,7 +216,7 @@ def _shifted(z: Tensor, tolerance: float, sign: float) -> Copies | None:
     begins = torch.ones(len(order), dtype=torch.bool)
     begins[1:] = group[order][1:] != group[order][:-1]
     origin = order[begins][group]
-    near = ((keys - keys[origin]).abs() <= tolerance).all(1) & (keys.abs() < _LARGEST).all(1)
+    near = ((keys - keys[origin]).abs() <= tolerance).all(1) & _usual(keys, tolerance).all(1)
     good = near & (frame > earliest[group]) & (origin % batch != torch.arange(len(keys)) % batch)
     late = good.nonzero()[:, 0]
     if len(late) < 4:
