@@ -22,7 +22,54 @@ from benchmarks.record import write
 from benchmarks.zoo_faults import ALL, CLASSES, FAULTS, HISTORICAL, OUTSIDE, SIZE
 from benchmarks.zoo_usual_checks import ALPHA, CHECKS, LARGER, usual
 
-WORDS: dict[str, tuple[str, ...]] = {}  # the diagnosis's words for a class, where others than ours
+# The diagnosis's words for a class. Of several each has the law of the class in its planting.
+WORDS: dict[str, tuple[str, ...]] = {
+    "noise: variance halved": ("noise variance half",),
+    "noise: variance doubled": ("noise variance twice",),
+    "noise: amplitude doubled": ("noise variance four times",),
+    "noise: dt for √dt": ("noise with dt for √dt",),
+    "noise: √dt left out": ("noise not multiplied by √dt",),
+    "noise: variance for standard deviation": ("variance for standard deviation",),
+    "noise missing": ("noise missing",),
+    "noise missing in a coordinate": ("noise missing in a coordinate",),
+    "noise where there is none": ("noise where there is none",),
+    "noise uniform": ("uniform noise of unit variance",),
+    "noise uniform on [0, 1)": ("uniform noise on [0, 1]",),
+    "noise a product of normals": ("noise a product of two normals",),
+    "noise shared between coordinates": ("the same noise in all coordinates",),
+    "noise shared between trajectories": ("the same noise in several trajectories",),
+    "noise shared between trajectories, shifted in time": (
+        "noise of one trajectory used later by another",
+    ),
+    "noise reused in every step": ("noise used again in time",),
+    "noise replayed after a restart": ("noise used again in time",),
+    "step: dt left out": ("dt by a factor",),  # drift by τ and noise by √τ: dt is the 1 of a step
+    "step: nothing moves": ("nothing moves",),
+    "step: the last one left out": ("last step left out",),
+    "state forgotten": ("state forgotten",),
+    "drift missing": ("drift missing",),
+    "drift: constant part missing": ("a constant added",),
+    "drift: sign of the score": ("score of the wrong sign",),
+    "drift: score halved": ("score half",),
+    "drift: that of the noise missing": ("Itô for Klimontovich", "Itô for Stratonovich"),
+    "schedule: held at its start": ("time frozen",),
+    "schedule: one step off": ("time off by one",),
+    "schedule: α for ᾱ": ("α for ᾱ",),
+    "schedule: rounded": ("schedule rounded",),
+    "reversed time": ("time reversed",),
+    "posterior: β for its variance": ("β for the posterior variance",),
+    "mass missing in the force": ("mass missing in the force",),
+    "mass: 1/m for 1/√m in the noise": ("noise divided by the mass",),
+    "friction doubled": ("friction twice",),
+    "friction halved": ("friction half",),
+    "stale force": ("stale force",),
+    "wall: clipped for reflected": ("clipped at the walls",),
+    "wall: absorbed for reflected": ("absorbing for reflecting",),
+    "periodic box: image of another coordinate": ("image of another coordinate",),
+    "periodic box: minimum image missing": ("minimum image missing",),
+    "state: rounded": ("states in float16",),
+    "outside": (),
+}
 SURE = 10.0  # odds from which a wrong name counts
 
 

@@ -86,7 +86,7 @@ def _fit(sample: Sample, find, mirrored: bool):  # type: ignore[no-untyped-def] 
 
 
 def _of_moves(sample: Sample) -> Tensor:
-    """Return innovations, 0 where a trajectory stands still: those are equal for another reason."""
+    """Return innovations, 0 where a trajectory stands still: equal for another reason."""
     still = torch.zeros(sample.z.shape[:2], dtype=torch.bool)
     for part in sample.stretches:
         if part.stop - part.start > 1:

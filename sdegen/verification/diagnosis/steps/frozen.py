@@ -86,7 +86,7 @@ def _fit(data: Transitions) -> Fitted | None:
 
 
 def _stays(still: Tensor, data: Transitions) -> tuple[Tensor | None, Tensor]:
-    """Return which numbers stand still, if they do for good, and which do from the next step on."""
+    """Return which numbers stand still, if they do for good, and which from the next step on."""
     follows = torch.zeros_like(still)
     for part in data.stretches:
         row = still[part]

@@ -33,7 +33,8 @@ def _log_square(data: Transitions) -> tuple[Tensor, Tensor] | None:
     """Return log g² at each frame, and by how much it changes in that step."""
     times, sde, x = data.belief.states.times, data.belief.sde, data.x[0]
     values = []
-    for i in sorted({j for i in data.steps.tolist() for j in (i - 1, i, i + 1) if j >= 0}):
+    asked = {j for i in data.steps.tolist() for j in (max(i - 1, 0), i, i + 1)}
+    for i in sorted(asked):
         g = torch.as_tensor(sde.diffusion(x, times[i])).double()
         if float(g.std(correction=0)) > 1e-9 * float(g.abs().mean()) or float(g.abs().min()) == 0:
             return None  # it is no function of time alone
