@@ -112,19 +112,28 @@ def test_trajectories_that_freeze_at_a_wall():
     assert said.named == "absorbing for reflecting"
 
 
+def later(alpha, sigma):
+    return torch.cat([alpha[1:], alpha.new_ones(1)]), torch.cat([sigma[1:], sigma.new_zeros(1)])
+
+
+def turned(alpha, sigma):
+    return alpha.flip(0), sigma.flip(0)
+
+
+def coarse(alpha, _):
+    bar = alpha.square().bfloat16().double()
+    return bar.sqrt(), (1 - bar).sqrt()
+
+
 @pytest.mark.parametrize(
     ("table", "name"),
-    [
-        (lambda v, end: torch.cat([v[1:], v.new_tensor([end])]), "time off by one"),
-        (lambda v, end: v.flip(0), "time reversed"),
-        (lambda v, end: v.bfloat16().double(), "schedule rounded"),
-    ],
+    [(later, "time off by one"), (turned, "time reversed"), (coarse, "schedule rounded")],
 )
 def test_tables_of_ddim(table, name):
     vp = sg.VP(sg.LinearBeta(0.1, 12.0), t_min=0.005)
     ts = torch.linspace(1, 0.01, 81, dtype=torch.float64)
     alpha, sigma = vp.kernel.alpha(ts), vp.kernel.sigma(ts)
-    a, s = table(alpha, 1.0), table(sigma, 0.0)
+    a, s = table(alpha, sigma)
     sde = sg.ReverseSDE(vp, lambda x, t: -x)  # of standard normal data
     z = normals(80, 100, 2)
 
