@@ -120,20 +120,27 @@ def detail_left(sample: Sample, false_alarm: float) -> str:
     """Return what fine features of the state still tell of innovations, or nothing.
 
     With u of a coordinate as the battery has it and θ = 2 arctan u they are sin jθ and cos jθ: a
-    cause that explains the mean of a mistake alone leaves its shape to them.
+    cause that explains the mean of a mistake alone leaves its shape to them. Beside them stand the
+    sizes of the noise in each trajectory, which vary as chance has it.
 
     Args:
         sample: Innovations under a cause.
         false_alarm: Chance that something is found in those of the right one.
     """
     k, d = sample.z.shape[2], sample.x.shape[2]
-    if k not in (d, d // 2) or k == 0:
+    if k == 0:
+        return ""
+    sizes = size_normals(sample.z)
+    each = sizes.sum((0, 2)).square() / (sizes.shape[0] * k)
+    if stats.chi2.sf(float(each.sum()), len(each)) < false_alarm / 4:
+        return "noise of single trajectories"
+    if k not in (d, d // 2):
         return ""
     fresh = torch.Generator().manual_seed(bits_of(sample.z[-1]))
     theta = 2 * torch.atan(standardised(sample.x, prefix_of(len(sample.z))))
     parts = [theta] if k == d else [theta[..., :k], theta[..., k:]]
     chance = false_alarm / (4 * _HARMONICS * len(parts))
-    for name, w in (("drift", sample.z), ("noise", size_normals(sample.z))):
+    for name, w in (("drift", sample.z), ("noise", sizes)):
         for part in parts:
             for j in range(1, _HARMONICS + 1):
                 for wave in (torch.sin(j * part), torch.cos(j * part)):
