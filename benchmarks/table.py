@@ -54,6 +54,18 @@ which chains at two steps differ for as long as it takes to cross the barrier: a
 not always told from 0, and `steps=8000` makes the interval a third as wide. At dt = 0.2 a chain of
 the double well leaves all bounds now and then, and such a run is refused.
 """,
+    "zoo": """**What is counted.** Faults that shipped in public projects, planted anew by NumPy
+alone in states of some 300,000 numbers; project and issue are in the table. Each is judged against
+what its author believed, at a false alarm of 1e-3. "named" is whether the first name of the
+diagnosis is that of the class, declared before. The table of causes was written without sight of
+the zoo, and named two thirds of the classes then, in two and three dimensions; it was extended by
+kinds of mistakes after that. Beside it is what the usual checks say of the same states, at the
+same rate: mean and variance, Kolmogorov and Smirnov of each coordinate, a kernel Stein test.
+""",
+    "zoo_clean": """**What is counted.** The same programs without their faults, 100,000 numbers
+each, every run from a seed of its own: alarms at a rate of 1e-3 for all questions together, and
+whether the p-values of each question are uniform.
+""",
     "verdicts": """**What is counted.** Faults of one trajectory of Ornstein and Uhlenbeck's chain,
 dt = 0.01, from one seed; what is possible is the error that a test of the right factor alone, of a
 false alarm of 1e-3, sees nine times in ten. Seconds are of a whole certificate without its

@@ -299,7 +299,7 @@ def _needed_on_grid(
     identities: bool,
 ) -> tuple[Density | float, Tensor, Solver]:
     """Return start, times and solver; refuse a request that lacks them, or has a step."""
-    if solver == "exact":
+    if isinstance(solver, str) and solver == "exact":
         raise ValueError(
             f"solver={solver!r} is for stored states that are judged without a grid; on a grid "
             "pass what made the trajectories, such as EulerMaruyama(substeps=…)."
