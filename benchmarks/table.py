@@ -60,7 +60,9 @@ what its author believed, at a false alarm of 1e-3. "named" is whether the first
 diagnosis is that of the class, declared before. The table of causes was written without sight of
 the zoo, and named two thirds of the classes then, in two and three dimensions; it was extended by
 kinds of mistakes after that. Beside it is what the usual checks say of the same states, at the
-same rate: mean and variance, Kolmogorov and Smirnov of each coordinate, a kernel Stein test.
+same rate: mean and variance, Kolmogorov and Smirnov of each coordinate, a kernel Stein test. The
+rows of "shuffled_coordinates" are of a later run: the drift of single steps had been asked of 32
+trajectories or more alone.
 """,
     "zoo_clean": """**What is counted.** The same programs without their faults, 100,000 numbers
 each, every run from a seed of its own: alarms at a rate of 1e-3 for all questions together, and

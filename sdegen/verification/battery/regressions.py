@@ -19,7 +19,6 @@ from sdegen.verification.innovations.sample import Sample, Totals, bits_of
 
 _PAIRS = 2**14  # of an innovation and a coordinate: all pairs are looked at up to here
 _WAVES = 6  # of time
-_MANY = 32  # trajectories from which the drift of one step says something
 _AT_ONCE = 2**24  # numbers of features in memory
 
 
@@ -145,7 +144,7 @@ class Regressions:
         z, pull = self._sample.z, self._sample.pull
         family, label = "noise of single steps", "step"
         findings = _of_slices(family, label, z.flatten(1), z.sum(1), z.shape[1])
-        if z.shape[1] >= _MANY and len(z) > 1:
+        if len(z) > 1:  # given the states before, a normal of each step, however few they are
             findings += _of_slope(family, label, (pull * z).flatten(1), pull.flatten(1))
         return findings
 
