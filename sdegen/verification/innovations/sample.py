@@ -24,7 +24,7 @@ from sdegen.readers.stored_states import StoredStates
 from sdegen.verification.innovations.law import Innovations, StepLaw
 
 _SKINNY = 16  # coordinates up to which a product of matrices is the fastest sum
-_BLOCK = 2**16  # numbers of a block: what stays in cache
+_BLOCK = 2**17  # numbers of a block: what stays in cache
 _MOST = 2**21  # numbers of a sample
 _LONG = 256  # frames from which it is read by the quick way, where there is one
 _EVERY = 8  # blocks of which one has its neighbours multiplied
