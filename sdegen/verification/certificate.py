@@ -57,7 +57,7 @@ from sdegen.verification.certificate_request import (
     check_false_alarm,
     check_inside,
 )
-from sdegen.verification.check import Check, Limits
+from sdegen.verification.check import Check, Checked, Limits
 from sdegen.verification.diagnosis.result import Diagnosis
 from sdegen.verification.fault_hypotheses import matching_hypotheses
 from sdegen.verification.identities.identities import identities_of
@@ -81,7 +81,7 @@ _FAR = 100.0  # ends of the grid: moments of what has exploded say nothing
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Checked):
     """The checks of a simulation, and what they say.
 
     Attributes:
@@ -103,16 +103,6 @@ class Certificate:
     steps: PathVerdict | None = None
     diagnosis: Diagnosis | None = None
     identities: Identities | None = None
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.verdict == "failed")
 
     def __str__(self) -> str:
         biases = [] if self.identities is None else self.identities.lines()

@@ -66,6 +66,26 @@ class Check:
         return text + (f". {self.remark}" if self.remark else "")
 
 
+class Checked:
+    """What consists of checks.
+
+    Attributes:
+        checks: All of them.
+    """
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.verdict == "failed")
+
+
 @dataclass(frozen=True)
 class Limits:
     """What is allowed where no chance is in it.

@@ -28,7 +28,7 @@ from sdegen.solvers.euler import EulerMaruyama
 from sdegen.solvers.splitting import BAOAB
 from sdegen.verification.battery.battery import FAMILIES, checks_of, findings_beside
 from sdegen.verification.battery.finding import Finding, combined, families_of, of_family
-from sdegen.verification.check import Check
+from sdegen.verification.check import Check, Checked
 from sdegen.verification.diagnosis.belief import Belief
 from sdegen.verification.diagnosis.diagnose import diagnose
 from sdegen.verification.diagnosis.result import Diagnosis
@@ -52,7 +52,7 @@ _LOOKED_AT = 4  # states at which a solver is asked what it does
 
 
 @dataclass(frozen=True)
-class PathVerdict:
+class PathVerdict(Checked):
     """What the steps of stored states say.
 
     Attributes:
@@ -84,11 +84,6 @@ class PathVerdict:
     law: StepLaw
     false_alarm: float
     limits: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return all(check.verdict != "failed" for check in self.checks)
 
     @cached_property
     def curves(self) -> ErrorCurves:
@@ -124,14 +119,13 @@ class PathVerdict:
 
     def summary(self) -> str:
         """Say what was judged, what is wrong, and what would not have been seen."""
-        failed = [check for check in self.checks if check.verdict == "failed"]
         steps, batch = self.states.shape[0] - 1, self.states.shape[1]
         count = f"{steps} steps of {batch} {'trajectory' if batch == 1 else 'trajectories'}"
         count += self.limits
-        if failed:
+        if self.failed:
             reasons = "; ".join(
                 f"{check.name} ({check.remark.rstrip('.')})" if check.remark else check.name
-                for check in failed
+                for check in self.failed
             )
             return (
                 f"{count} do not follow the SDE that is believed, taken as steps of "

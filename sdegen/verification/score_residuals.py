@@ -44,7 +44,7 @@ from sdegen.core.signature import check_order
 from sdegen.diffusion.ddpm import DDPM
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.model import ModelScore, ScoreModel
-from sdegen.verification.check import Check
+from sdegen.verification.check import Check, Checked
 from sdegen.verification.scores.level_checks import (
     FIELDS,
     RootRatio,
@@ -66,7 +66,7 @@ _CURL = "score, curl"
 
 
 @dataclass(frozen=True)
-class ScoreResiduals:
+class ScoreResiduals(Checked):
     """How far a score is from the true one at each noise level.
 
     Arrays have one entry for each level. Errors are lower bounds without bias: what no correction
@@ -115,16 +115,6 @@ class ScoreResiduals:
     checks: tuple[Check, ...]
     summary: str
     seed: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.verdict == "failed")
 
     def __str__(self) -> str:
         pairs = [(self.error, self.error_bars), (self.factor, self.factor_bars)]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sdegen.readers.stored_states import StoredStates
-from sdegen.verification.check import Check
+from sdegen.verification.check import Check, Checked
 from sdegen.verification.identities.bias import Bias
 
 
 @dataclass(frozen=True)
-class Identities:
+class Identities(Checked):
     """What averages of stored states say.
 
     Attributes:
@@ -26,16 +26,6 @@ class Identities:
     at_rest: bool
     judged_as: str
     states: StoredStates
-
-    @property
-    def passed(self) -> bool:
-        """Whether no check failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Check, ...]:
-        """The checks that failed."""
-        return tuple(check for check in self.checks if check.verdict == "failed")
 
     def __str__(self) -> str:
         rest = "at rest" if self.at_rest else "on their way"

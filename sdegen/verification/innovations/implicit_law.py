@@ -44,7 +44,6 @@ class ImplicitLaw(StepLaw):
         nodes = nodes[:2] if self.alike else nodes
         self._memory, self._lengths = solver.begin(sde, nodes), nodes.diff()
         self.determinant, self._nodes = determinant, nodes
-        self.tolerance = _ENOUGH[torch.float64]
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""

@@ -38,7 +38,7 @@ class InternalLaw(StepLaw):
     def __init__(self, law: StepLaw, masses: Tensor) -> None:
         self._law, self._basis = law, _basis(masses)
         self.name = f"{law.name}, beside the centre"
-        self.alike, self.tolerance = law.alike, law.tolerance
+        self.alike = law.alike
         self.remembers, self.starts_anywhere = law.remembers, law.starts_anywhere
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:

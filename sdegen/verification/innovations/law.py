@@ -73,7 +73,6 @@ class StepLaw(ABC):
     Attributes:
         name: What it is the law of, in words.
         alike: Whether all steps have one law, so that those of many frames are judged at once.
-        tolerance: Relative error of z by the solution of equations, beside that of rounding.
         redraws: Where z is not quite normal, how often each transition is redrawn, in each of the
             ways in which it may have come about; none where the law is exact.
         remembers: Whether a step depends on those before it, so that they are judged in a row, by
@@ -84,7 +83,6 @@ class StepLaw(ABC):
 
     name: str
     alike: bool
-    tolerance: float = 0.0
     remembers: bool = False
     by_coordinate: bool = False
     starts_anywhere: bool = True

@@ -48,7 +48,7 @@ class WalledLaw(StepLaw):
 
     def __init__(self, law: StepLaw, sde: SDE, enclosure: Enclosure, nodes: Tensor) -> None:
         self._law, self._sde, self._nodes = law, sde, nodes
-        self.name, self.alike, self.tolerance = law.name, law.alike, law.tolerance
+        self.name, self.alike = law.name, law.alike
         self.remembers, self.by_coordinate = law.remembers, law.by_coordinate
         self.starts_anywhere = law.starts_anywhere
         d = math.prod(enclosure.event)
