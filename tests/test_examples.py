@@ -1,18 +1,21 @@
 """The examples run as they are, or with fewer samples, and what they print is right.
 
-Their sizes are constants in capitals; a test says what it puts in their place. A line "m ± e,
-exact x" may be off by 5 e: once in 10⁶ lines, and seeds are fixed. Headers show what is printed.
+Their sizes are constants in capitals; examples/quick.toml has what is put in their place. A line
+"m ± e, exact x" may be off by 5 e: once in 10⁶ lines, and seeds are fixed. Headers show what is
+printed.
 """
 
 import ast
 import functools
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+TABLES = tomllib.loads((EXAMPLES / "quick.toml").read_text(encoding="utf-8"))
 NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?"
 
 
@@ -22,10 +25,10 @@ def run(programs, tmp_path):
     return functools.partial(printed_by, programs, tmp_path)
 
 
-def printed_by(programs, folder, name, **sizes):
-    """What an example prints, run in a folder, with warnings as errors."""
+def printed_by(programs, folder, name):
+    """What an example in its quick form prints, run in a folder, with warnings as errors."""
     source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-    for constant, value in sizes.items():
+    for constant, value in TABLES.get(name, {}).get("quick", {}).items():
         source, found = re.subn(rf"(?m)^{constant} = .*$", f"{constant} = {value}", source)
         assert found == 1, f"{name}.py has no line {constant} = …"
     copy = folder / f"{name}.py"
@@ -67,8 +70,13 @@ def test_is_short_and_has_a_test(name):
     assert f"test_{name}" in globals()
 
 
+def test_the_quick_forms_are_of_examples():
+    assert set(TABLES) <= set(NAMES)
+    assert all(set(table) <= {"long", "quick"} for table in TABLES.values())
+
+
 def test_active_particles(run, tmp_path):
-    printed = run("active_particles", TRAJECTORIES=400)
+    printed = run("active_particles")
     assert within(printed) == 6
     # of 22 displacements of 400 trajectories, whose squares are not normal yet
     assert all(worst < 6 for (worst,) in numbers(printed, r"largest deviation # standard"))
@@ -76,7 +84,7 @@ def test_active_particles(run, tmp_path):
 
 
 def test_verdict(run, tmp_path):
-    printed = run("verdict", STEPS=500)
+    printed = run("verdict")
     right, wrong = numbers(printed, r"variance of the noise / believed #")
     # 5 standard errors of 50,000 numbers
     assert abs(right[0] - 1) < 0.032
@@ -91,7 +99,7 @@ def test_verdict(run, tmp_path):
 
 def test_double_well(run, tmp_path):
     # 5 standard errors of a share; a distance in 200 cells scatters by 6 %
-    printed = run("double_well", TRAJECTORIES=20_000)
+    printed = run("double_well")
     for crossed, expected, distance, floor in numbers(
         printed, r"crossed #, by the density #; total variation #, floor #"
     ):
@@ -103,7 +111,7 @@ def test_double_well(run, tmp_path):
 
 
 def test_rotating_drift(run, tmp_path):
-    printed = run("rotating_drift", SAMPLES=4_000, STEPS=200)
+    printed = run("rotating_drift")
     still, turning = numbers(printed, r"σ = # ± #, grid #")
     assert still[0] < 0.05
     assert still[2] < 1e-6
@@ -116,7 +124,7 @@ def test_rotating_drift(run, tmp_path):
 
 def test_double_well_noising(run, tmp_path):
     # of few steps; the header has the numbers of all of them
-    printed = run("double_well_noising", STEPS=100)
+    printed = run("double_well_noising")
     for _, error in numbers(printed, r"t = #: relative error of the score # %"):
         assert error < 40
     for (distance,) in numbers(printed, r"W1 to the data #"):
@@ -126,7 +134,7 @@ def test_double_well_noising(run, tmp_path):
 
 def test_critically_damped(run, tmp_path):
     # of few steps; what is at rest is 0.9 away, and the header has the numbers of all steps
-    printed = run("critically_damped", STEPS=100, ROWS=1_000, NODES=60)
+    printed = run("critically_damped")
     for distance, floor in numbers(printed, r"to other data #; of data themselves #"):
         assert distance < 0.3
         assert floor < 0.15
@@ -135,7 +143,7 @@ def test_critically_damped(run, tmp_path):
 
 def test_heat_equation(run, tmp_path):
     # of few steps; the header has the numbers of all of them
-    printed = run("heat_equation", STEPS=60)
+    printed = run("heat_equation")
     rows = numbers(printed, r"energy distance to other digits #, sliced W2 #")
     for made, floor, rest in zip(*rows, strict=True):
         assert floor < made < rest
@@ -145,7 +153,7 @@ def test_heat_equation(run, tmp_path):
 
 def test_phi4(run, tmp_path):
     # few fields, and few steps of training, which generate nothing yet; the header has all of it
-    printed = run("phi4", **{"CHAINS, STEPS, FIELDS": "100, 10, 100"})
+    printed = run("phi4")
     rows = numbers(printed, r"simulated # ± #, generated # ± #")
     # of 37,500 fields with half the step: 5 standard errors of both
     for (found, error, _, _), known, of_known in zip(
@@ -158,7 +166,7 @@ def test_phi4(run, tmp_path):
 
 def test_neural_sde(run, tmp_path):
     # of few steps; a drift of 0 is off by 100 %, and the header has the numbers of all steps
-    printed = run("neural_sde", **{"STEPS, ROWS": "40, 300"})
+    printed = run("neural_sde")
     whole, runs = (held for (held,) in numbers(printed, r"differentiable=.*: # MB"))
     assert whole > 20
     assert runs < 0.2
@@ -170,7 +178,7 @@ def test_neural_sde(run, tmp_path):
 
 def test_vae_digits(run, tmp_path):
     # the Gaussian is that of the header; few steps have not beaten it
-    printed = run("vae_digits", STEPS=250)
+    printed = run("vae_digits")
     assert numbers(printed, r"log p = # nats") == [(4.8,)]
     for latents, elbo, tight, kl in numbers(printed, r"# latents: .* ≥ #, .* weights #; .* #"):
         assert latents in (2, 8)
@@ -180,11 +188,11 @@ def test_vae_digits(run, tmp_path):
 
 
 def test_own_drift(run):
-    assert within(run("own_drift", TRAJECTORIES=20_000)) == 5
+    assert within(run("own_drift")) == 5
 
 
 def test_train_and_compare_samplers(run, tmp_path):
-    printed = run("train_and_compare_samplers", STEPS=800)
+    printed = run("train_and_compare_samplers")
     rows = numbers(printed, r"nfe = +#, SW2 = #")
     assert [nfe for nfe, _ in rows[:4]] == [200, 150, 25, 50]
     floor = rows[-1][1]
@@ -193,7 +201,7 @@ def test_train_and_compare_samplers(run, tmp_path):
 
 
 def test_ddpm_is_discretised_vp(run):
-    printed = run("ddpm_is_discretised_vp", SAMPLES=4_000)
+    printed = run("ddpm_is_discretised_vp")
     assert numbers(printed, r"α\(t_k\)² to #")[0][0] < 1e-12
     for (order,) in numbers(printed, r"beta *: .*, order #"):
         assert order == pytest.approx(-1, abs=0.1)
@@ -202,7 +210,7 @@ def test_ddpm_is_discretised_vp(run):
 
 
 def test_likelihood(run):
-    printed = run("likelihood", POINTS=200)
+    printed = run("likelihood")
     ((mean, largest, _),) = numbers(printed, r"dopri8, tolerance 1e-9 +# +# +#")
     assert abs(mean) <= largest < 1e-8
     ((_, prior),) = numbers(printed, r"t_max +# +#")
@@ -214,7 +222,7 @@ def test_likelihood(run):
 
 
 def test_soft_discs(run):
-    printed = run("soft_discs", SIDE="12", SYSTEMS="3", STEPS="15")
+    printed = run("soft_discs")
     ((pressure, _),) = numbers(printed, r"P = # ± #")
     ((r, g, _),) = numbers(printed, r"r = #: # ± #")
     assert 2.7 < pressure < 3.2
@@ -229,7 +237,7 @@ def test_nonequilibrium(run):
 
 
 def test_foreign_network(run):
-    printed = run("foreign_network", STEPS=60, SAMPLES=20)
+    printed = run("foreign_network")
     rows = numbers(printed, r"DDIMPipeline #, our DDIM to #, third order #")
     assert len(rows) == 2
     for theirs, apart, third in rows:
@@ -247,7 +255,7 @@ def test_overview(run, tmp_path):
 
 
 def test_kramers_turnover(run, tmp_path):
-    printed = run("kramers_turnover", ROWS=600)
+    printed = run("kramers_turnover")
     rows = numbers(printed, r"γ = #: kinetic #, simulated # ± #")
     for (friction, exact, mean, error), oracle in zip(
         rows, (5.15639e-3, 4.84444e-3, 2.297092e-3), strict=True
@@ -277,7 +285,7 @@ def test_tilted_washboard(run, tmp_path):
 
 
 def test_jarzynski_crooks(run, tmp_path):
-    printed = run("jarzynski_crooks", TRAJECTORIES=100_000)
+    printed = run("jarzynski_crooks")
     assert within(printed) == 7
     assert all(found < 2.47 for (found,) in numbers(printed, r"KS # < 2.47"))
     assert (tmp_path / "jarzynski_crooks.png").stat().st_size > 10_000
@@ -308,7 +316,7 @@ def test_matrix_noise_readings(run, tmp_path):
 
 
 def test_boltzmann_digits(run, tmp_path):
-    printed = run("boltzmann_digits", **{"STEPS, REPEATS, SIDE": "500, 5, 12"})
+    printed = run("boltzmann_digits")
     assert numbers(printed, r"largest weight #")[0][0] > 1
     ours, pixels = numbers(printed, r"digits: # nats, by pixels that know of no other #")[0]
     assert pixels == -25.07
@@ -320,7 +328,7 @@ def test_boltzmann_digits(run, tmp_path):
 
 def test_chemical_langevin(run, tmp_path):
     # the Langevin equation itself is off by a hundredth; 5 standard errors beside it
-    printed = run("chemical_langevin", TRAJECTORIES=2_000)
+    printed = run("chemical_langevin")
     rows = numbers(printed, r"Langevin # ± #, master equation #")
     assert len(rows) == 3
     for found, error, exact in rows:
@@ -330,7 +338,7 @@ def test_chemical_langevin(run, tmp_path):
 
 
 def test_energy_ring(run, tmp_path):
-    printed = run("energy_ring", **{"STEPS, SAMPLES, WIDTH": "300, 2000, 32"})
+    printed = run("energy_ring")
     # few steps of few samples are some way off
     distance, steps, lost = numbers(printed, r"truth: #, after # steps, # chains lost")[0]
     assert distance < 0.45
@@ -340,7 +348,7 @@ def test_energy_ring(run, tmp_path):
 
 
 def test_error_budget(run, tmp_path):
-    printed = run("error_budget", TRAINING=200, STEPS="(10, 12, 15, 20, 25, 30, 40)")
+    printed = run("error_budget")
     ((early, prior, score, accuracy),) = numbers(
         printed, r"early stopping #, prior mismatch #, score error #, accuracy #"
     )
@@ -352,7 +360,7 @@ def test_error_budget(run, tmp_path):
 
 def test_kramers_ensemble(run, tmp_path):
     # Heun's own error at dt = 0.04 is below one standard error of 200,000 trajectories
-    printed = run("kramers_ensemble", TRAJECTORIES=200_000)
+    printed = run("kramers_ensemble")
     assert within(printed) == 3
     ((kramers,),) = numbers(printed, r"formula: +#")
     assert kramers > 0.0175  # above the exact rate, by 17 %
@@ -361,7 +369,7 @@ def test_kramers_ensemble(run, tmp_path):
 
 def test_average_to_tolerance(run, tmp_path):
     # half widths of 95 %: 2 of them are 4 standard errors beside the bias
-    printed = run("average_to_tolerance", TOLERANCES="(1e-2, 5e-3, 3e-3, 2e-3)")
+    printed = run("average_to_tolerance")
     assert within(printed, standard_errors=2) == 4
     for cost, alone in numbers(printed, r"; # evaluations, Euler alone #"):
         assert cost < alone
@@ -372,7 +380,7 @@ def test_average_to_tolerance(run, tmp_path):
 
 
 def test_gaussian_reverse(run, tmp_path):
-    printed = run("gaussian_reverse", STEPS="(0.32, 0.16)")
+    printed = run("gaussian_reverse")
     powers = [power for *_, power in numbers(printed, r"KL # at dt = #, # at #, as dt\^#")]
     linear, well, _, changed = powers  # of these steps multiplicative noise is far from its limit
     assert min(linear, well, changed) > 2.4
@@ -401,7 +409,7 @@ def test_inverse_problem(run, tmp_path):
 
 def test_train_on_files(run, tmp_path):
     """Rows and steps are counted, and a run that has ended is not done again."""
-    printed = run("train_on_files", ROWS=20_000, STEPS=30)
+    printed = run("train_on_files")
     assert numbers(printed, "# MB on disk, # rows in # steps") == [(0.3, 15360, 30)]
     ((count, first, last),) = numbers(printed, "# lines of metrics, loss # at first and # at")
     assert count == 3
@@ -411,7 +419,7 @@ def test_train_on_files(run, tmp_path):
 
 
 def test_two_decompositions(run, tmp_path):
-    printed = run("two_decompositions", LEVELS="(2, 5, 20, 30)", PATHS="100")
+    printed = run("two_decompositions")
     row = r"x # +# +# ± # +# +# ± # +# +# ± # +# +#"
     for factor, levels, *ways, other in numbers(printed, row):
         means, errors, variances = ways[::3], ways[1::3], ways[2::3]
@@ -427,7 +435,7 @@ def test_two_decompositions(run, tmp_path):
 
 
 def test_learned_schedule(run, tmp_path):
-    printed = run("learned_schedule", STEPS="150", DRAWS="200")
+    printed = run("learned_schedule")
     row = r"# ± # +var +# +# ± # +var +# +30 steps +#"
     learned, level, cosine, linear = numbers(printed, row)
     for other in (level, cosine, linear):
@@ -444,7 +452,7 @@ def test_learned_schedule(run, tmp_path):
 
 
 def test_three_routes(run, tmp_path):
-    printed = run("three_routes", STEPS="150", POINTS="500")
+    printed = run("three_routes")
     ((exact, floor),) = numbers(printed, "exact log p # nats, SW2 of fresh data #")
     assert floor < 0.25  # of 500 points
     rows = numbers(printed, "log p ≥ #, # below, SW2 #, # s")
