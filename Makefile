@@ -2,12 +2,13 @@
 # make test    the tests, less those that take many seconds each (marked slow)
 # make test-all    all of them
 # make lint    ruff and mypy --strict
+# make docs    the site, in docs/_build/html; make linkcheck asks its external links
 # Each makes .venv once, with the tested versions of constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format bench
+.PHONY: demo test test-all lint format bench docs linkcheck
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
@@ -37,6 +38,24 @@ lint: .venv/.installed
 format: .venv/.installed
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# the site's own packages, which nothing else needs
+.venv/.docs: .venv/.installed
+	@$(BIN)/python -c 'import myst_nb, pydata_sphinx_theme, sphinx_copybutton, sphinx_design, sphinx_gallery' 2>/dev/null || { \
+		echo "sdegen: adding what builds the site to .venv (once) …" && \
+		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,docs]'; }
+	@touch $@
+
+SPHINX := OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -j 2
+
+docs: .venv/.docs
+	@echo "sdegen: building the site; every program on it is run …"
+	@rm -rf docs/_build docs/api docs/gallery
+	@$(SPHINX) -b html docs docs/_build/html
+	@echo "sdegen: the site is at $(CURDIR)/docs/_build/html/index.html"
+
+linkcheck: .venv/.docs
+	@$(SPHINX) -D nb_execution_mode=off -b linkcheck docs docs/_build/linkcheck
 
 bench: .venv/.installed
 	@echo "sdegen: running the benchmarks; results go to benchmarks/results …"

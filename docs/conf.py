@@ -1,0 +1,84 @@
+"""The site: `make docs` builds it, offline, with warnings as errors.
+
+Pages are Markdown. Blocks ```{code-cell} are run, their output and pictures are shown, and an
+error or a warning of Python in one of them fails the build. Equations are Unicode text: nothing is
+loaded from elsewhere when a page is read.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(ROOT), str(DOCS / "_ext")]
+os.environ["PYTHONPATH"] = str(ROOT)  # of the kernels that run the pages
+os.environ["IPYTHONDIR"] = str(DOCS / "_ext" / "ipython")  # which set their warnings and pictures
+os.environ["OMP_NUM_THREADS"] = "1"  # two pages at once are faster than two threads of one
+
+import sdegen  # noqa: E402
+
+project = "sdegen"
+author = "the sdegen authors"
+copyright = "the sdegen authors, MIT licence"
+release = version = sdegen.__version__
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+root_doc = "index"
+exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
+
+# pages of Markdown
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_timeout = 120
+nb_execution_show_tb = True  # of a cell that failed: a warning, hence the end of the build
+nb_execution_in_temp = True  # what a page saves is not left in the repository
+nb_output_stderr = "remove"  # progress; what Python warns of is an error
+nb_merge_streams = True
+nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]
+
+# docstrings
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sdegen"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "logo": {"text": "sdegen"},
+    "header_links_before_dropdown": 7,
+    "navbar_align": "left",
+    "show_toc_level": 2,
+    "show_nav_level": 1,
+    "navigation_with_keys": False,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "nord",
+}
+
+
+class _Awaited(logging.Filter):
+    """A section may wait for its pages."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "toctree glob pattern" not in str(record.msg)
+
+
+logging.getLogger("sphinx.sphinx.directives.other").addFilter(_Awaited())
