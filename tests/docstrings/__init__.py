@@ -1,0 +1,1 @@
+"""Public names whose docstring has no equation or no shapes, with the reason; by room."""
