@@ -582,6 +582,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plots.density_ridge",
         "plots.displacement",
         "plots.error_budget",
+        "plots.estimates",
         "plots.innovations",
         "plots.first_passage",
         "plots.histogram",

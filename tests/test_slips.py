@@ -971,6 +971,10 @@ BEYOND |= {
         lambda values: sg.plots.histogram(values, quantity="x"),
         {"values": torch.linspace(0, 1, 9)},
     ),
+    "plots.estimates": (
+        sg.plots.estimates,
+        {"rows": {"mean": (0.1, 0.2, 0.0)}},
+    ),
     "plots.loss_by_level": (
         sg.plots.loss_by_level,
         {"result": sg.loss_by_level(MODEL, torch.linspace(-1, 1, 8)[:, None], levels=2, rng=0)},

@@ -4,9 +4,9 @@ Nothing is computed here and nothing is shown: a function takes results and retu
 Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
 curves, `observables` what is measured along paths, `particle_box` particles to scale, `fields`
 fields over time and phase spaces, `density` densities in time, `fokker_planck` what else a
-Fokker–Planck solver finds, `verification` certificates and error budgets, `innovations`
-certificates of stored states, `scores` residuals of scores, `reverse` reverse kernels; all have
-the look of `style`.
+Fokker–Planck solver finds, `estimates` estimates beside exact values, `verification` certificates
+and error budgets, `innovations` certificates of stored states, `scores` residuals of scores,
+`reverse` reverse kernels; all have the look of `style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
 """
@@ -18,6 +18,7 @@ from sdegen.plots.density import (
     density_ridge,
     relaxation_gif,
 )
+from sdegen.plots.estimates import estimates
 from sdegen.plots.fields import phase_space, space_time
 from sdegen.plots.fokker_planck import current, first_passage, plane, spectrum, stationary
 from sdegen.plots.innovations import innovations
@@ -56,6 +57,7 @@ __all__ = [
     "density_ridge",
     "displacement",
     "error_budget",
+    "estimates",
     "first_passage",
     "histogram",
     "image_sheet",

@@ -40,6 +40,7 @@ def panels(
     figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
     axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]
     for panel in axes.values():
+        panel.set_prop_cycle(color=CYCLE)
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(GREY)
         panel.tick_params(color=GREY, labelsize=8.5)

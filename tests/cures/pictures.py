@@ -293,6 +293,21 @@ FOLLOWED = {
         lambda: plots.survival({}),
         lambda: _drawn(plots.survival({"name": _PASSED})),
     ),
+    "no estimates": (
+        r"must have an estimate, but is empty; pass",
+        lambda: plots.estimates({}),
+        lambda: _drawn(plots.estimates({"name": (0.1, 0.2, 0.0)})),
+    ),
+    "an estimate without its exact value": (
+        r"must be \(estimate, standard error, exact\), but is",
+        lambda: plots.estimates({"name": (0.1, 0.2)}),
+        lambda: _drawn(plots.estimates({"name": (0.1, 0.2, 0.0)})),
+    ),
+    "an estimate without an error": (
+        "must be finite with a standard error > 0, but is",
+        lambda: plots.estimates({"name": (0.1, 0.0, 0.0), "other": (0.1, 0.2, 0.0)}),
+        lambda: _drawn(plots.estimates({"other": (0.1, 0.2, 0.0)})),
+    ),
     "particles on a line": (
         "choose two of their coordinates",
         lambda: plots.particles(torch.zeros(9, 4), diameter=0.1),
