@@ -90,10 +90,11 @@ def lacks(name):
     prose, parts = sections(inspect.cleandoc(value.__doc__ or ""))
     example = "".join(body for heading, body in parts.items() if heading.startswith("Example"))
     runs = PARSER.get_examples(example) if ">>>" in example else []
-    facts = prose + "".join(parts.values())
+    facts = (prose + "".join(parts.values())).replace(example, "")
     equation = re.search(r"\s[=∝≈≤≥∈~≠→]\s", re.sub(r"`[^`]*`", "", prose))
-    shapes = re.search(r"\bshapes?\b|(?<![^\s*])\(\w[^()]*, ?[^()]*\)", facts.replace(example, ""))
-    plain = issubclass(kind, Exception | enum.Enum) or isinstance(value, ModuleType)
+    shapes = re.search(r"(?<![^\s*])\(\w[^()]*, ?[^()]*\)", facts)
+    shapes = shapes or re.search(r"\bshapes?\b", facts + example)
+    plain = issubclass(kind, BaseException | enum.Enum) or isinstance(value, ModuleType)
     return {
         "an Example: section with a value": not any(run.want for run in runs),
         "an example that shows more than a shape": any("torch.Size" in run.want for run in runs),

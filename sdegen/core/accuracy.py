@@ -63,13 +63,19 @@ class Orders:
 class ErrorEstimate(Mapping[str, float | Tensor]):
     """Estimated relative errors of a result, by the name of the attribute.
 
+        error = |value − truth| / max(|value|, scale)
+
+    with scale the standard deviation for means, the peak for densities.
+
     Args:
-        estimates: A relative error, or a tensor of them, for each attribute.
+        estimates: A relative error, or a tensor of them of the attribute's shape, for each
+            attribute.
         method: How they were estimated, such as "two grids" or "residual".
 
-    >>> error = ErrorEstimate({"mean": 2e-5, "variance": 3e-4}, "two grids")
-    >>> error["mean"], float(error)
-    (2e-05, 0.0003)
+    Example:
+        >>> error = sg.ErrorEstimate({"mean": 2e-5, "variance": 3e-4}, "two grids")
+        >>> error["mean"], float(error)  # as a number it is the largest of them
+        (2e-05, 0.0003)
     """
 
     estimates: Mapping[str, float | Tensor]
@@ -173,12 +179,13 @@ class Trust:
         title: What the result is.
         rows: Pairs (cause, what is known of it); `NOT_ESTIMATED` where nothing is.
 
-    >>> print(Trust.of("density at rest", grid="3.1e-06", sampling="none"))
-    density at rest
-      step        not estimated
-      grid        3.1e-06
-      truncation  not estimated
-      sampling    none
+    Example:
+        >>> print(sg.Trust.of("density at rest", grid="3.1e-06", sampling="none"))
+        density at rest
+          step        not estimated
+          grid        3.1e-06
+          truncation  not estimated
+          sampling    none
     """
 
     title: str

@@ -30,7 +30,13 @@ from sdegen.core.checks import check_number, check_positive
 
 @dataclass(frozen=True)
 class AlphaStable:
-    """The increments of an α-stable motion, independent in each coordinate: dX = f dt + dL.
+    """The increments of an α-stable motion, independent in each coordinate.
+
+        dX = f dt + dL,   E e^{ik(L(t) − L(0))} = e^{−t ψ(k)}
+        ψ(k) = |σk|^α (1 − iβ sign(k) tan(πα/2)) for α ≠ 1
+
+    α = 2 is Brownian motion of variance 2σ²t; α = 1 has another ψ (see the module). `increment`
+    takes uniform numbers of any shape, and returns as many.
 
     Args:
         alpha: Stability, 0 < α ≤ 2.
@@ -41,9 +47,10 @@ class AlphaStable:
         TypeError: If an argument is no number.
         ValueError: If one is out of range.
 
-    >>> motion = AlphaStable(1.5, scale=0.3)
-    >>> round(motion.exponent(torch.tensor(2.0, dtype=torch.float64)).item().real, 4)
-    0.4648
+    Example:
+        >>> k = torch.tensor(2.0, dtype=torch.float64)
+        >>> [round(sg.AlphaStable(a, scale=0.3).exponent(k).real.item(), 4) for a in (2, 1.5, 1)]
+        [0.36, 0.4648, 0.6]
     """
 
     alpha: float

@@ -19,18 +19,13 @@ absorbing end with any of its coordinates stays where it is with all of them: wh
 the trajectory. In a phase space the coordinates are those of the positions
 (`sdegen.core.mirrors`).
 
-**A class of your own** says what it does to a step (`apply`), and declares what others ask of it:
-
-    class Stopping(Boundary):                    # what goes beyond an end stops at it, and goes on
-        def apply(self, before, after, step):
-            return after.clamp(step.low, step.high)
-
+**A class of your own** says what it does to a step (`apply`), and declares what others ask of it.
 Simulations take it as it is. What needs the law of its steps, or of the density in the limit of
 short ones, asks for `step_law` and `condition`, and refuses a class that declares none.
 
 What a step of the chain does at an end is in `sdegen.engine.containment`, how the boundaries of
-several coordinates are read in `sdegen.core.enclosure`. The words "no-flux", "absorbing" and
-"periodic" name the same three where a grid says where the ends are.
+several coordinates are read in `sdegen.core.enclosure`. The words of
+`boundary_words.py` name the same three where a grid says where the ends are.
 """
 
 from __future__ import annotations
@@ -45,7 +40,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.bounds import Bound, number_of
-from sdegen.core.conditions import BoundaryCondition, condition_of
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.folding import folded
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
@@ -56,15 +51,23 @@ from sdegen.core.shapes import State
 class BoundaryStep:
     """What a boundary may know of the step that it acts on.
 
+        x' = boundary.apply(x, x + dt f + √|dt| g z, step),   dt = |s − t|
+
     Attributes:
         t: Time before the step, 0-d.
         s: Time after it.
         dt: |s − t|.
         low: Lower end at s; −∞ where there is none.
         high: Upper end at s; ∞ where there is none.
-        diffusion: diffusion() is g at the state before the step, a number or like the coordinates;
-            of noise with channels √(G Gᵀ)_ii, that of each coordinate by itself.
+        diffusion: diffusion() is g at the state before the step, shape () or that of the
+            coordinates; of noise with channels √(G Gᵀ)_ii, that of each coordinate by itself.
         uniform: uniform(like) draws numbers from [0, 1), float64, of the boundary's own stream.
+
+    Example:
+        >>> t, s = torch.tensor(0.0), torch.tensor(0.1)
+        >>> step = sg.BoundaryStep(t, s, 0.1, 0.0, 1.0, lambda: torch.tensor(1.0), torch.rand_like)
+        >>> sg.Reflecting(0.0, 1.0).apply(torch.tensor([0.75]), torch.tensor([1.25]), step)
+        tensor([0.7500])
     """
 
     t: Tensor
@@ -104,6 +107,8 @@ class Contained(Protocol):
 class Boundary(ABC):
     """What happens at the ends of a coordinate; `Reflecting`, `Absorbing`, `Periodic` are ones.
 
+        x' = apply(x, x + dt f + √|dt| g z)  ∈  [low, high]
+
     A class of your own defines `apply`, or is a `PositionBoundary` and defines `contain`. It
     inherits from one of these two: who overrides what `Reflecting` does has another boundary.
 
@@ -127,6 +132,15 @@ class Boundary(ABC):
     Raises:
         TypeError: If an end is no number, or a class declares what contradicts itself.
         ValueError: If low ≥ high, there is no end at all, or coordinates is another word.
+
+    Example:
+        >>> class Stopping(sg.Boundary):
+        ...     def apply(self, before, after, step):  # both like the state, shape (batch, d)
+        ...         return after.clamp(step.low, step.high)
+        >>> fall = sg.ItoProcess(lambda x: -1 - 0 * x, 0.0)
+        >>> fallen = sg.simulate(fall, torch.ones(1, 1), [0.0, 0.5, 2.0], boundary=Stopping(0.0))
+        >>> fallen.states.flatten().tolist()
+        [1.0, 0.5, 0.0]
     """
 
     low: Bound = -math.inf
@@ -227,10 +241,19 @@ class End:
 class PositionBoundary(Boundary):
     """A boundary that asks of a step where it led, and nothing else.
 
+        x' = contain(x + dt f + √|dt| g z, low, high)
+
     Args:
         low: Lower end; −∞ for none.
         high: Upper end; ∞ for none.
         coordinates: "all" where one box is meant for each coordinate of a state of several.
+
+    Example:
+        >>> class Stopping(sg.PositionBoundary):
+        ...     def contain(self, x, low, high):  # x of any shape
+        ...         return x.clamp(low, high)
+        >>> Stopping(0.0, 1.0).contain(torch.tensor([-0.25, 0.5]), 0.0, 1.0).tolist()
+        [0.0, 0.5]
     """
 
     by_position: ClassVar[bool] = True
@@ -257,18 +280,21 @@ class PositionBoundary(Boundary):
 class Reflecting(PositionBoundary):
     """What arrives is sent back; probability is kept.
 
-    A step that ends beyond is folded back. Where the noise vanishes at an end, as √x does at 0,
-    folding would push the trajectories away from it; there a step is taken instead that keeps to
-    this side by construction (`sdegen.engine.positive_step`). Where the noise is correlated with
-    that of other coordinates, these move too, along the conormal (`sdegen.engine.oblique`).
+        J = 0 at an end;   x' = low + |x − low| of a step that ends below it
+
+    Where the noise vanishes at an end, as √x does at 0, folding would push trajectories away; a
+    step that keeps to this side is taken instead (`sdegen.engine.positive_step`). Where noise is
+    correlated with that of other coordinates, these move too (`sdegen.engine.oblique`).
 
     Args:
         low: Lower end; −∞ for none.
         high: Upper end; ∞ for none.
         coordinates: "all" where one box is meant for each coordinate of a state of several.
 
-    >>> Reflecting(0.0)
-    Reflecting(low=0.0, high=inf, coordinates=None)
+    Example:
+        >>> moved = torch.tensor([-0.25, 0.5, 1.25])  # any shape
+        >>> sg.Reflecting(0.0, 1.0).contain(moved, 0.0, 1.0).tolist()
+        [0.25, 0.5, 0.75]
     """
 
     condition: ClassVar[BoundaryCondition] = BoundaryCondition.NO_FLUX
@@ -284,6 +310,8 @@ class Reflecting(PositionBoundary):
 class Absorbing(PositionBoundary):
     """What arrives stays there for good; probability leaves.
 
+        p = 0 at an end;   P(a bridge from x to x' touches b) = exp(−2 (b − x)(b − x')/(g² dt))
+
     Args:
         low: Lower end, a number or a function of t; −∞ for none.
         high: Upper end, likewise; ∞ for none.
@@ -291,8 +319,10 @@ class Absorbing(PositionBoundary):
             it, are absorbed too.
         coordinates: "all" where one box is meant for each coordinate of a state of several.
 
-    >>> Absorbing(high=lambda t: 1 + t).low
-    -inf
+    Example:
+        >>> moved = torch.tensor([-0.25, 0.5, 1.25])  # any shape
+        >>> sg.Absorbing(0.0, 1.0).contain(moved, 0.0, 1.0).tolist()
+        [0.0, 0.5, 1.0]
     """
 
     bridge: bool = field(default=True, kw_only=True)
@@ -327,10 +357,17 @@ class Absorbing(PositionBoundary):
 class Periodic(PositionBoundary):
     """What leaves at one end comes in at the other: [low, high] is one period of the dynamics.
 
+        x' = low + (x − low) mod L,   p(low) = p(high),   J(low) = J(high)
+
     Args:
         low: Lower end.
         high: Upper end, low + L.
         coordinates: "all" where one box is meant for each coordinate of a state of several.
+
+    Example:
+        >>> moved = torch.tensor([-0.25, 0.5, 1.25])  # any shape
+        >>> sg.Periodic(0.0, 1.0).contain(moved, 0.0, 1.0).tolist()
+        [0.75, 0.5, 0.25]
     """
 
     condition: ClassVar[BoundaryCondition] = BoundaryCondition.PERIODIC
@@ -342,35 +379,3 @@ class Periodic(PositionBoundary):
         moved = (low + torch.remainder(x - low, high - low)).clamp(low, high)
         # inside low + (x − low) would add rounding, step after step
         return torch.where((x >= low) & (x <= high), x, moved)
-
-
-_NAMED: dict[BoundaryCondition, type[Boundary]] = {
-    kind.condition: kind for kind in (Reflecting, Absorbing, Periodic)
-}
-
-
-def of_words(
-    words: str | tuple[str, str], low: Bound, high: Bound
-) -> Boundary | tuple[Boundary, Boundary]:
-    """Return the boundary that words name, where its ends are known.
-
-    Args:
-        words: A word, or a pair (lower, upper).
-        low: Lower end.
-        high: Upper end.
-
-    Raises:
-        ValueError: If a word names none, or only one end is periodic.
-
-    >>> of_words("absorbing", 0.0, 1.0)
-    Absorbing(low=0.0, high=1.0, coordinates=None, bridge=True)
-    """
-    lower, upper = (
-        condition_of(word, "boundary")
-        for word in ((words, words) if isinstance(words, str) else words)
-    )
-    if lower is upper:
-        return _NAMED[lower](low, high)
-    if lower.wraps or upper.wraps:
-        raise ValueError(f"a periodic wall needs its partner, but boundary is {words!r}.")
-    return _NAMED[lower](low), _NAMED[upper](high=high)

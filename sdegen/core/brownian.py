@@ -35,6 +35,8 @@ _ROUNDED = 4e-7
 class BrownianPath:
     """A Brownian motion on a grid of times, for `simulate(…, brownian=…)` and `integrate`.
 
+        W(t_j) = Σ_{i<j} √(t_{i+1} − t_i) z_i,   z_i ~ N(0, I)
+
     Args:
         rng: Seed, generator, or None for fresh entropy.
         times: All times at which steps of any run begin or end, shape (n,), strictly monotone,
@@ -47,9 +49,12 @@ class BrownianPath:
         TypeError: If rng or times are of the wrong kind.
         ValueError: If the times are not strictly monotone.
 
-    >>> path = BrownianPath(0, torch.linspace(0, 1, 101))
-    >>> path
-    BrownianPath(seed=0, 100 intervals from t = 0 to 1)
+    Example:
+        >>> x, path = torch.zeros(4, 1), sg.BrownianPath(0, torch.linspace(0, 1, 101))
+        >>> whole, halves = path.noise(x, [0.0, 1.0]), path.noise(x, [0.0, 0.5, 1.0])
+        >>> parts = halves.increment(0) + halves.increment(1)
+        >>> torch.allclose(whole.increment(0), parts)  # one path, at steps of two sizes
+        True
     """
 
     def __init__(self, rng: Rng, times: Times) -> None:
@@ -118,11 +123,12 @@ class BrownianPath:
             TypeError, ValueError: If the nodes are no times, not among the path's, or the other
                 way round.
 
-        >>> x, path = torch.zeros(4, 1), BrownianPath(0, torch.linspace(0, 1, 101))
-        >>> whole, halves = path.noise(x, [0.0, 1.0]), path.noise(x, [0.0, 0.5, 1.0])
-        >>> parts = halves.increment(0) + halves.increment(1)
-        >>> bool(torch.allclose(whole.increment(0), parts))
-        True
+        Example:
+            >>> x, path = torch.zeros(4, 1), BrownianPath(0, torch.linspace(0, 1, 101))
+            >>> whole, halves = path.noise(x, [0.0, 1.0]), path.noise(x, [0.0, 0.5, 1.0])
+            >>> parts = halves.increment(0) + halves.increment(1)
+            >>> bool(torch.allclose(whole.increment(0), parts))
+            True
         """
         if not (isinstance(nodes, Tensor) and nodes.requires_grad):
             nodes = as_time_grid(nodes, "nodes")

@@ -11,7 +11,16 @@ from enum import StrEnum
 
 
 class BoundaryCondition(StrEnum):
-    """What a density satisfies at an end; a request may name one by its word."""
+    """What a density satisfies at an end; a request may name one by its word.
+
+        "no-flux": J = 0,   "absorbing": p = 0,   "periodic": p and J the same at both ends
+
+    Example:
+        >>> sg.BoundaryCondition("absorbing") is sg.Absorbing.condition
+        True
+        >>> [condition.absorbs for condition in sg.BoundaryCondition]
+        [False, True, False]
+    """
 
     NO_FLUX = "no-flux"  # J = 0
     ABSORBING = "absorbing"  # p = 0

@@ -28,12 +28,19 @@ Interval = tuple[Tensor, Tensor, Any, Any]  # t, s, dt = s − t, √|dt|
 class FixedStep(Solver):
     """A solver with steps that are known beforehand.
 
+        t_{i,j} = t_i + j (t_{i+1} − t_i)/substeps,   j = 0 … substeps − 1
+
     Args:
         substeps: Equal steps between any two of the times.
 
     Raises:
         TypeError: If substeps is no int.
         ValueError: If substeps < 1.
+
+    Example:
+        >>> times = torch.tensor([0.0, 1.0, 3.0])  # shape (n,)
+        >>> sg.EulerMaruyama(substeps=2).nodes(times).tolist()
+        [0.0, 0.5, 1.0, 2.0, 3.0]
     """
 
     substeps: int = 1

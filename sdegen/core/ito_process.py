@@ -44,7 +44,7 @@ _ALPHA: dict[str, float] = {
 class ItoProcess(SDE):
     """An SDE from a drift and a diffusion of your own.
 
-    dX = f(X, t) dt + g(X, t) ∘_α dW, handed on as Itô with drift f + α g ∂g/∂x
+        dX = f(X, t) dt + g(X, t) ∘_α dW  =  (f + α g ∂g/∂x) dt + g dW  (Itô)
 
     With `channels=m` the noise is G(X, t) dW, a matrix of which column k is what the k-th of m
     independent Wiener processes moves.
@@ -91,16 +91,17 @@ class ItoProcess(SDE):
         Gardiner 2009, Stochastic Methods, section 4.4, for α = ½; Hänggi and Thomas 1982 for α =
         1; of matrices see `sdegen.core.channels`.
 
-    >>> well = ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7)
-    >>> well.drift(torch.tensor([[2.0]]), torch.tensor(0.0))
-    tensor([[-6.]])
-    >>> k = torch.tensor([[1.0], [2.0]])
-    >>> decays = ItoProcess(lambda x, k: -k * x, diffusion=0.0, parameters={"k": k})
-    >>> decays.drift(torch.ones(2, 1), torch.tensor(0.0)).flatten()
-    tensor([-1., -2.])
-    >>> G = torch.tensor([[0.3, 0.0, 0.1], [-0.2, 0.4, 0.0]])  # two coordinates, three noises
-    >>> ItoProcess(lambda x: -x, G, channels=3).channels
-    3
+    Example:
+        >>> x, t = torch.tensor([[2.0]]), torch.tensor(0.0)
+        >>> sg.ItoProcess(drift=lambda x, t: x - x**3, diffusion=0.7).drift(x, t).item()
+        -6.0
+        >>> read = sg.ItoProcess(lambda x: 0 * x, lambda x: x, interpretation="stratonovich")
+        >>> read.drift(x, t).item()  # ½ g ∂g/∂x
+        1.0
+        >>> k = torch.tensor([[1.0], [2.0]])
+        >>> decays = sg.ItoProcess(lambda x, k: -k * x, diffusion=0.0, parameters={"k": k})
+        >>> decays.drift(torch.ones(2, 1), t).flatten().tolist()
+        [-1.0, -2.0]
     """
 
     parameters: Mapping[str, Tensor] | None = None

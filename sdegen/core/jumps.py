@@ -87,7 +87,7 @@ def continuous_part(sde: SDE) -> SDE:
 class CompoundPoisson:
     """Jumps at a rate λ, each of a size of its own.
 
-    dJ = Σ_i s(X(t_i−), t_i, u_i) δ(t − t_i) dt,    P(a jump in [t, t + dt]) = λ(X, t) dt
+        dJ = Σ_i s(X(t_i−), t_i, u_i) δ(t − t_i) dt,   P(a jump in [t, t + dt]) = λ(X, t) dt
 
     A trajectory has one clock: all its coordinates jump at the same times. For clocks of their own
     pass several to `JumpDiffusion`.
@@ -109,10 +109,11 @@ class CompoundPoisson:
         ValueError: If the rate is negative or not finite, a function has no bound, or the bound
             is not positive.
 
-    >>> jumps = CompoundPoisson(2.0, torch.distributions.Laplace(0.0, 1.0))
-    >>> x, t = torch.zeros(1, 1), torch.tensor(0.0)
-    >>> jumps.rates(x, t), jumps.size(x, t, torch.full((1, 1), 0.75)).round(decimals=3)
-    (tensor([2.], dtype=torch.float64), tensor([[0.6930]]))
+    Example:
+        >>> jumps = sg.CompoundPoisson(2.0, torch.distributions.Laplace(0.0, 1.0))
+        >>> x, t, u = torch.zeros(1, 1), torch.tensor(0.0), torch.full((1, 1), 0.75)
+        >>> jumps.rates(x, t).item(), f"{jumps.size(x, t, u).item():.3f}"  # λ, log 2
+        (2.0, '0.693')
     """
 
     rate: float | Callable[..., Tensor]

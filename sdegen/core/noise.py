@@ -10,15 +10,13 @@ not depend on how many others exist or in what order they are used; that is what
 trajectories reproducible.
 
 On a CPU torch's generator keeps only the low 32 bits of a seed. Hashing (seed, block) into 32 bits
-would let two blocks of one large run share all their noise (15,000 blocks: one chance in forty).
-Here blocks are numbered *through* a bijection of 32-bit integers, so that no two of a run can
-meet.
+would let two blocks of one large run share all their noise (15,000 blocks: one chance in forty);
+numbered through a bijection of 32-bit integers, no two of a run can meet.
 
 The normals of many steps are drawn in one call, because for a small ensemble a call costs more
 than its numbers. On a CPU the bits do not depend on how many steps that are: torch's normals come
 in groups of 16, so that a step takes whole groups of them, or 16 steps of a small state do
-together. On a GPU, where no such rule is known, the number of steps follows from the size of the
-state alone.
+together. On a GPU, without such a rule, their number follows from the size of the state alone.
 """
 
 from __future__ import annotations
@@ -264,11 +262,12 @@ class Normals:
 class Noise:
     """What the steps of one block draw: normals like its state.
 
+        z ~ N(0, I)
+
     Args:
         x: State of the block, shape (batch, *event); draws have its shape, dtype and device.
         rng: Seed, generator or None; or a stream of the block's own.
-        recycled: Whether the memory of a draw may serve again as soon as one more step has drawn,
-            as where no step holds on to it.
+        recycled: Whether the memory of a draw may serve again once one more step has drawn.
         channels: How many Wiener processes there are, `sde.channels`; None: one for each
             coordinate.
 
@@ -280,9 +279,10 @@ class Noise:
             coordinate, as where runs of other steps have the same noise. If not, a step that needs
             fewer normals may leave some to the next one.
 
-    >>> noise = Noise(torch.zeros(3, 2), rng=0)
-    >>> noise.normal().shape
-    torch.Size([3, 2])
+    Example:
+        >>> draws = [sg.Noise(torch.zeros(1000, 2), rng=0).normal() for _ in range(2)]
+        >>> draws[0].equal(draws[1]), f"{draws[0].square().mean().item():.1f}"
+        (True, '1.0')
     """
 
     shared: bool = False

@@ -18,6 +18,12 @@ class Walls:
 
     Raises:
         TypeError: Always, with the boundary= line.
+
+    Example:
+        >>> sg.Walls(0.0, 1.0, "absorbing")
+        Traceback (most recent call last):
+            ...
+        TypeError: Walls is no more: write boundary=Absorbing(0.0, 1.0) in its place.
     """
 
     def __init__(

@@ -43,7 +43,11 @@ class ChecksStart(Protocol):
 
 
 class SDE(ABC):
-    """Stochastic dynamics dX = f(X, t) dt + g(X, t) dW, Itô.
+    """Stochastic dynamics of states (batch, *event), by a drift and a diffusion, in the Itô sense.
+
+        dX = f(X, t) dt + g(X, t) dW
+
+    A subclass defines `drift(x, t)`, of x's shape, and `diffusion(x, t)`, which broadcasts to it.
 
     Attributes:
         noise: "none" (g = 0), "additive" (g depends on t alone) or, the default, which assumes
@@ -68,6 +72,18 @@ class SDE(ABC):
             them: not where a step is part of the model, nor for reverse dynamics.
         time_range: Times at which f and g exist.
         score_range: Those of them at which p_t has a score.
+
+    Example:
+        >>> class Decay(sg.SDE):
+        ...     noise = "none"
+        ...     def drift(self, x, t):
+        ...         return -x
+        ...     def diffusion(self, x, t):
+        ...         return torch.zeros(())
+        >>> times = torch.linspace(0, 1, 101)
+        >>> end = sg.simulate(Decay(), torch.ones(1, 1), times, solver=sg.Heun()).final
+        >>> f"{end.item():.4f}"  # 1/e
+        '0.3679'
     """
 
     noise: NoiseKind = "multiplicative"

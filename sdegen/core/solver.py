@@ -48,6 +48,8 @@ Need = Literal["increments", "space_time_areas", "space_time_moments", "areas"]
 class Solver(ABC):
     """Carries a block of trajectories along a grid of times.
 
+        x_{i+1} = step(x_i, noise_i),   x_i ≈ X(nodes[i]), shape (batch, *event)
+
     Attributes:
         supports_discrete: Whether it takes Markov chains on integer times.
         requires_full_batch: Whether all trajectories must run together, as where one step size
@@ -70,6 +72,18 @@ class Solver(ABC):
         stability: The largest λh of a real decay rate λ at which a flow stays bounded; infinite
             where any does; None where it is not declared, or steps are chosen by their error.
         when: When to take it, in a sentence; what `which_solver` shows.
+
+    Example:
+        >>> class Midpoint(sg.Solver):
+        ...     def begin(self, sde, nodes):
+        ...         return nodes
+        ...     def step(self, sde, x, i, noise, nodes):
+        ...         t, dt = nodes[i], float(nodes[i + 1] - nodes[i])
+        ...         middle = sg.update(x, sde.drift(x, t), dt / 2)
+        ...         return sg.update(x, sde.drift(middle, t + dt / 2), dt), nodes
+        >>> decay = sg.ItoProcess(lambda x: -x, 0.0)
+        >>> [x.item() for x in sg.integrate(decay, Midpoint(), torch.ones(1, 1), [0.0, 0.5])]
+        [0.625]
     """
 
     supports_discrete: ClassVar[bool] = False
@@ -176,6 +190,8 @@ def integrate(
 ) -> Iterator[State]:
     """Take the steps of a solver, one after the other: the loop that `simulate` runs.
 
+        x_{i+1} = step(x_i, noise_i),   i = 0 … steps − 1
+
     It checks only that the solver takes the dynamics; `simulate` checks the rest and estimates
     errors. Gradients flow unless `torch.no_grad()` says otherwise.
 
@@ -194,11 +210,11 @@ def integrate(
     Raises:
         TypeError, ValueError: If solver or boundary do not fit, or noise is missing.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> from sdegen.solvers.euler import EulerMaruyama
-    >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=0.0)
-    >>> [float(x) for x in integrate(ou, EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])]
-    [0.5, 0.25]
+    Example:
+        >>> decay = sg.ItoProcess(lambda x: -x, 0.0)
+        >>> walk = sg.integrate(decay, sg.EulerMaruyama(), torch.ones(1, 1), [0.0, 0.5, 1.0])
+        >>> [x.item() for x in walk]  # (1 − ½)ⁱ
+        [0.5, 0.25]
     """
     if memory is None:
         if not (isinstance(nodes, Tensor) and nodes.requires_grad):  # gradients flow through steps

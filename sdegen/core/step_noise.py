@@ -36,6 +36,8 @@ T = TypeVar("T")
 class StepNoise(Noise):
     """The noise of the steps between given nodes.
 
+        ΔW = W(t_{i+1}) − W(t_i) ~ N(0, h),   J = ∫ (W(s) − W(t_i)) ds ~ N(0, h³/3)
+
     Args:
         noise: What draws, such as `Noise(x, rng=0, channels=3)`.
         nodes: Times at which steps begin and end, shape (steps + 1,), strictly monotone.
@@ -46,10 +48,10 @@ class StepNoise(Noise):
     Attributes:
         draws: What is drawn, free of the scale of each step.
 
-    >>> x, nodes = torch.zeros(5, 2), torch.linspace(0, 1, 11)
-    >>> noise = StepNoise(Noise(x, rng=0, channels=3), nodes)
-    >>> noise.increment(0).shape, noise.space_time_area(0).shape, noise.areas(0).shape
-    (torch.Size([5, 3]), torch.Size([5, 3]), torch.Size([5, 3, 3]))
+    Example:
+        >>> noise = sg.StepNoise(sg.Noise(torch.zeros(100_000, 1), rng=0), [0.0, 2.0])
+        >>> f"{noise.increment(0).var().item():.1f}, {noise.space_time_area(0).var().item():.1f}"
+        '2.0, 2.7'
     """
 
     shared = True

@@ -16,6 +16,8 @@ from sdegen.core.shapes import State
 class Trajectory:
     """The paths of a simulation, and what it takes to judge and to repeat them.
 
+        states[j] = X(times[j]),   j = 0 … T − 1
+
     Attributes:
         times: Times of the states, shape (T,), float64, in the direction of travel.
         states: States, shape (T, batch, *event); T = 1, the last, with keep_path=False.
@@ -37,6 +39,12 @@ class Trajectory:
             of which `x` and `v` are views.
         functionals: Values of the functionals that were asked for, by name, shape (T, batch), in
             double precision; NaN for trajectories that were lost.
+
+    Example:
+        >>> rise = sg.ItoProcess(lambda t: 2 * t, 0.0)
+        >>> path = sg.simulate(rise, torch.zeros(1, 1), [0.0, 1.0, 2.0], solver=sg.Heun())
+        >>> path.states.flatten().tolist(), path.final.item(), path.nfe  # t²; two a step
+        ([0.0, 1.0, 4.0], 4.0, 4)
     """
 
     times: Tensor

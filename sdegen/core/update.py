@@ -19,6 +19,8 @@ Number = Tensor | float
 def update(x: State, drift: State, dt: Number) -> State:
     """Return x + dt f: a new tensor, to which the SDE adds its noise.
 
+        x' = x + dt f(x, t)
+
     Args:
         x: Current state, shape (batch, *event).
         drift: f(x, t), same shape as x.
@@ -31,8 +33,9 @@ def update(x: State, drift: State, dt: Number) -> State:
     Reference:
         Kloeden and Platen 1992, eq. (10.2.4), without its last term.
 
-    >>> update(torch.tensor([[1.0]]), drift=torch.tensor([[-2.0]]), dt=0.25)
-    tensor([[0.5000]])
+    Example:
+        >>> sg.update(torch.tensor([[1.0]]), drift=torch.tensor([[-2.0]]), dt=0.25)  # 1 − ¼ · 2
+        tensor([[0.5000]])
     """
     # a float is asked for first: it costs least. For a GPU a 0-d factor on the CPU must come last
     if isinstance(dt, float) or not isinstance(dt, Tensor):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import sdegen as sg
-from sdegen.core.boundary import of_words
+from sdegen.core.boundary_words import of_words
 from sdegen.core.bounds import values_of
 from sdegen.core.enclosure import enclosure_of
 

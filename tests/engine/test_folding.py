@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import sdegen as sg
-from sdegen.core.boundary import of_words
+from sdegen.core.boundary_words import of_words
 from sdegen.core.enclosure import enclosure_of
 from sdegen.engine.containment import contained_by_position
 

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import sdegen as sg
-from sdegen.core.boundary import of_words
+from sdegen.core.boundary_words import of_words
 
 F64 = torch.float64
 TIMES = torch.linspace(0, 1, 81, dtype=F64)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sdegen.app.configs.fields import SolverName
 from sdegen.app.user_code import is_reference, load_object
-from sdegen.core.boundary import Boundary, of_words
+from sdegen.core.boundary import Boundary
+from sdegen.core.boundary_words import of_words
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.ito_process import Interpretation, ItoProcess
 from sdegen.core.requests import kind_of

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from sdegen.core.boundary import Boundary, End, of_words
+from sdegen.core.boundary import Boundary, End
+from sdegen.core.boundary_words import of_words
 from sdegen.core.bounds import Bound
 from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.enclosure import Interval, interval_of

@@ -10,7 +10,7 @@ import sdegen as sg
 from sdegen.app.cli import main
 from sdegen.app.commands import simulate as simulation
 from sdegen.app.configs.simulate import SimulateConfig
-from sdegen.core.boundary import of_words
+from sdegen.core.boundary_words import of_words
 from sdegen.core.noise import stream
 from sdegen.engine import store_layout
 from sdegen.engine.blocks import solve
