@@ -32,6 +32,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "docstrings",
+    "api_pages",
 ]
 root_doc = "index"
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
@@ -48,8 +50,13 @@ nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]
 
 # docstrings
+smartquotes = False
+maximum_signature_line_length = 90
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_custom_sections = ["Reference"]
+napoleon_use_ivar = True
+default_role = "py:obj"  # `name` in a docstring is a link where it is a public name
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 
