@@ -11,16 +11,13 @@ NO_SHAPES: dict[str, str] = {
 }
 
 TO_DO = """
-ActiveBrownian AdaptiveHeun AncestralChain AngularAdams BAOAB BetaSchedule Blurring BrownianMotion
-Churn Coefficients Coloured ConstantBeta CosineBeta DDIM DDPM DPM2 DRI1 DensityPrior DoubleWell
-DrivenPotential EDM EulerMaruyama ExponentialAdams ExponentialAdamsMoulton FinalDenoising
-GaussianCore GaussianMixture GaussianPath GaussianPrior GeneralizedLangevin GeometricSigma
-HarmonicRepulsion Heun ImplicitEuler JumpAdapted JumpDiffusion KarrasHeun Langevin LennardJones
-LinearBeta LinearMultistep LinearSDE Metropolis MetropolisCorrector Milstein NoisingTime OBABO
-OrnsteinUhlenbeck PairForces PairPotential Potential PredictorCorrector Prior PriorMismatch
-PronySeries QUICSORT Quadratic QuadraticBeta RateNetwork RectifiedFlow ReverseSDE SKROCK SRA
-SamplePrior StationarySDE StochasticHeat SubVP TabulatedBeta TorchDiffEq TorchSDE
-UnderdampedLangevin VE VP WCA Yukawa ZeroTerminalSNR prior_mismatch timesteps timesteps.MadeGrid
-timesteps.angle timesteps.auto timesteps.karras timesteps.log_snr timesteps.made_for
-timesteps.power timesteps.quadratic timesteps.uniform
+AdaptiveHeun AncestralChain AngularAdams BAOAB BetaSchedule Blurring Churn Coefficients
+ConstantBeta CosineBeta DDIM DDPM DPM2 DRI1 DensityPrior EDM EulerMaruyama ExponentialAdams
+ExponentialAdamsMoulton FinalDenoising GaussianMixture GaussianPath GaussianPrior GeometricSigma
+Heun ImplicitEuler JumpAdapted KarrasHeun LinearBeta LinearMultistep Metropolis
+MetropolisCorrector Milstein NoisingTime OBABO PredictorCorrector Prior PriorMismatch QUICSORT
+QuadraticBeta RectifiedFlow ReverseSDE SKROCK SRA SamplePrior SubVP TabulatedBeta TorchDiffEq
+TorchSDE VE VP ZeroTerminalSNR prior_mismatch timesteps timesteps.MadeGrid timesteps.angle
+timesteps.auto timesteps.karras timesteps.log_snr timesteps.made_for timesteps.power
+timesteps.quadratic timesteps.uniform
 """
