@@ -41,7 +41,7 @@ def escaped(line: str) -> str:
 
 
 def outside_examples(lines: list[str]) -> Iterator[str]:
-    """Yield lines, escaped but for those of examples, which begin with >>> and end with a blank."""
+    """Yield lines, escaped but for those of examples, from >>> to a blank."""
     inside = False
     for line in lines:
         inside = line.lstrip().startswith(">>>") or (inside and bool(line))

@@ -6,18 +6,15 @@ NO_EQUATION: dict[str, str] = {
     "Walls": "a name of version 0.1, which says what to write in its place",
 }
 NO_SHAPES: dict[str, str] = {
+    "NoisingTime": "it holds numbers",
+    "PriorMismatch": "it holds numbers",
     "Trust": "a table of words",
     "Walls": "a name of version 0.1, which says what to write in its place",
 }
 
 TO_DO = """
-AdaptiveHeun AncestralChain AngularAdams BAOAB BetaSchedule Blurring Churn Coefficients
-ConstantBeta CosineBeta DDIM DDPM DPM2 DRI1 DensityPrior EDM EulerMaruyama ExponentialAdams
-ExponentialAdamsMoulton FinalDenoising GaussianMixture GaussianPath GaussianPrior GeometricSigma
-Heun ImplicitEuler JumpAdapted KarrasHeun LinearBeta LinearMultistep Metropolis
-MetropolisCorrector Milstein NoisingTime OBABO PredictorCorrector Prior PriorMismatch QUICSORT
-QuadraticBeta RectifiedFlow ReverseSDE SKROCK SRA SamplePrior SubVP TabulatedBeta TorchDiffEq
-TorchSDE VE VP ZeroTerminalSNR prior_mismatch timesteps timesteps.MadeGrid timesteps.angle
-timesteps.auto timesteps.karras timesteps.log_snr timesteps.made_for timesteps.power
-timesteps.quadratic timesteps.uniform
+AdaptiveHeun AngularAdams BAOAB Churn Coefficients DDIM DPM2 DRI1 EulerMaruyama ExponentialAdams
+ExponentialAdamsMoulton FinalDenoising Heun ImplicitEuler JumpAdapted KarrasHeun LinearMultistep
+Metropolis MetropolisCorrector Milstein OBABO PredictorCorrector QUICSORT SKROCK SRA TorchDiffEq
+TorchSDE
 """
