@@ -10,6 +10,6 @@ SPEC 1): importing the package imports nothing heavy and changes nothing in torc
 
 import lazy_loader
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -136,6 +136,63 @@ def test_importing_the_package_imports_nothing_heavy():
     assert heavy == []
 
 
+_UNUSED = (  # by the simulation of a process, and by a page of help
+    "matplotlib",
+    "torchsde",
+    "torchdiffeq",
+    "tyro",
+    "sklearn",
+    "ot",
+    "diffusers",
+    "huggingface_hub",
+    "zarr",
+    "xarray",
+    "pandas",
+    "panel",
+    "bokeh",
+    "tensorboard",
+    "scipy.integrate",
+    "scipy.interpolate",
+    "scipy.linalg",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.sparse",
+    "scipy.spatial",
+    "scipy.special",
+    "scipy.stats",
+)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sdegen as sg; sg.simulate, sg.ItoProcess, sg.EulerMaruyama, sg.Trajectory",
+        "import sdegen as sg; sg.simulate(sg.ItoProcess(lambda x: -x, 0.5), [[0.0]], [0, 0.1])",
+        "import sdegen as sg; sg.VP(sg.LinearBeta(0.1, 20.0)), sg.MLP, sg.ScoreModel, sg.train",
+    ],
+)
+def test_nothing_is_loaded_that_is_not_used(program):
+    """Modules are counted and no seconds: `python -m benchmarks.imports` has those."""
+    loaded = _fresh(f"import json, sys; {program}; print(json.dumps(sorted(sys.modules)))")
+    assert "sdegen.core.sde" in loaded
+    assert [name for name in _UNUSED if name in loaded] == []
+
+
+def test_a_page_of_help_loads_neither_torch_nor_numpy():
+    program = """
+import contextlib, io, json, sys
+from sdegen.app.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    main(["--help"])
+print(json.dumps(sorted(sys.modules)))
+"""
+    loaded = _fresh(program)
+    assert "sdegen.app.cli" in loaded
+    assert [
+        name for name in ("torch", "numpy", *(set(_UNUSED) - {"tyro"})) if name in loaded
+    ] == []
+
+
 def test_loading_everything_changes_nothing_in_torch_and_numpy():
     same = _fresh(
         """

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import scipy
 import torch
-from scipy import special
 from torch import Tensor
 
 from sdegen.averages.coupling import check_solver, coupling_for
@@ -57,7 +57,7 @@ class Accuracy:
     @property
     def quantile(self) -> float:
         """Standard errors on either side that hold a Gaussian with this probability."""
-        return float(special.ndtri(0.5 + 0.5 * self.confidence))
+        return float(scipy.special.ndtri(0.5 + 0.5 * self.confidence))
 
 
 def accuracy_of(tolerance: object, confidence: object) -> Accuracy:

@@ -32,6 +32,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdegen import __version__
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STEPS = {"closure", "globals", "keyword_defaults", "members", "tensor", "array"}
 _WHOLE: dict[tuple[str, ...], str] = {
@@ -74,7 +76,12 @@ def versions(*packages: str) -> dict[str, str]:
     # sums and normals are another with vectors of another length
     cpu = {"machine": platform.machine(), "cpu": torch.backends.cpu.get_cpu_capability()}
     names = packages or ("sdegen", "torch", "numpy")
-    return {"python": python} | {name: version(name) for name in names} | cpu
+    return {"python": python} | {name: _told_version(name) for name in names} | cpu
+
+
+def _told_version(package: str) -> str:
+    """Return the version of the code that runs, be the installation an older editable one."""
+    return __version__ if package == "sdegen" else version(package)
 
 
 def to_spec(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold

@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy.spatial import cKDTree
-from scipy.special import digamma, gammaln
 from torch import Tensor
 
 from sdegen.core.checks import check_positive
@@ -237,9 +236,9 @@ def _of_two_sets(x: Tensor, y: Tensor) -> PriorMismatch:
 def _surprise(x: Tensor) -> Tensor:
     """Return an estimate of −log p at each sample, shape (n,), whose mean is the entropy."""
     n, d = x.shape
-    volume = 0.5 * d * math.log(math.pi) - gammaln(0.5 * d + 1)
+    volume = 0.5 * d * math.log(math.pi) - scipy.special.gammaln(0.5 * d + 1)
     radii = _distances(x, x, _NEIGHBOUR + 1)
-    constant = digamma(n) - digamma(_NEIGHBOUR) + volume
+    constant = scipy.special.digamma(n) - scipy.special.digamma(_NEIGHBOUR) + volume
     return torch.from_numpy(d * np.log(radii) + constant)
 
 
@@ -250,6 +249,6 @@ def _distances(x: Tensor, y: Tensor, k: int) -> np.ndarray:
             "a state of the samples comes several times, and the distance to its neighbours is 0: "
             "pass independent samples, each once."
         )
-    radii: np.ndarray = cKDTree(y.numpy()).query(x.numpy(), k=[k])[0][:, 0]
+    radii: np.ndarray = scipy.spatial.cKDTree(y.numpy()).query(x.numpy(), k=[k])[0][:, 0]
     positive: np.ndarray = np.maximum(radii, 1e-300)
     return positive

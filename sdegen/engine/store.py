@@ -40,7 +40,8 @@ from sdegen.engine.format_1 import (
 )
 from sdegen.engine.store_layout import Layout, zarr_package
 
-_SAME_BITS = {"0.1.0"}  # versions of sdegen whose runs this one continues to the same bits
+# versions of sdegen whose runs this one continues to the same bits
+_SAME_BITS = {"0.1.0", "0.2.0"}
 
 
 class RunStore:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from sdegen.core.bases import Basis, Coordinates, Eigenvectors
@@ -200,7 +200,7 @@ class VaryingLaw:
         start = np.concatenate([eye.ravel(), np.zeros(d + d * d)])
         size = np.abs(slope(0.0, start)[d * d + d :]).max() or 1.0
         atol = np.concatenate([np.full(d * d + d, 1e-13), np.full(d * d, _ROUNDING * size)])
-        found = solve_ivp(
+        found = scipy.integrate.solve_ivp(
             slope, (0.0, end), start, "DOP853", dense_output=True, rtol=_RELATIVE, atol=atol
         )
         if not found.success:

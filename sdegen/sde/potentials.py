@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
-from scipy import special
+import scipy
 from torch import Tensor
 
 from sdegen.core.accuracy import SlopeBy
@@ -367,7 +367,7 @@ class DoubleWell(Potential):
         b = as_number("quadratic", self.quadratic, cure=cure)
         z = b * b / (8 * a * temperature)
         # ive(ν, z) = I_ν(z) e^{−z}: no barrier overflows
-        bessel = float(special.ive(-0.25, z) + special.ive(0.25, z))
+        bessel = float(scipy.special.ive(-0.25, z) + scipy.special.ive(0.25, z))
         log_z = math.log(0.5 * math.pi * math.sqrt(b / (2 * a)) * bessel) + 2 * z
         return -self.energy(x) / temperature - x[0].numel() * log_z
 

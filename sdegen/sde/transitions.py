@@ -25,9 +25,9 @@ from itertools import pairwise
 from typing import NoReturn
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy import linalg
 from torch import Tensor
 
 from sdegen.core.noise import Rng, normal_like, seed_of, stream
@@ -313,7 +313,7 @@ def _units(A: Tensor) -> Tensor:
     square.
     """
     sizes = A.detach().abs().reshape(-1, *A.shape[-2:]).amax(0).cpu().numpy()
-    _, (scale, _) = linalg.matrix_balance(sizes, permute=False, separate=True)
+    _, (scale, _) = scipy.linalg.matrix_balance(sizes, permute=False, separate=True)
     return torch.from_numpy(np.asarray(scale, dtype=np.float64)).to(A)
 
 
