@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sdegen.core.accuracy import Trust
+from sdegen.core.shown import Labelled
 
 
 @dataclass(frozen=True, eq=False)
-class Expectation:
+class Expectation(Labelled):
     """⟨f(X_t)⟩ and the interval that holds it, with what each level added.
 
     The interval mean ± half_width holds the average with probability `confidence` or more:

@@ -12,6 +12,7 @@ from sdegen.core.errors import CheckpointError
 from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import stream
 from sdegen.core.requests import check_kind
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver
 from sdegen.core.tolerances import SAME_MODEL
 from sdegen.diffusion.reverse import ReverseSDE
@@ -23,7 +24,7 @@ _TOLD = ("error", "error_before", "evaluations", "pilot")
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibration(Labelled):
     """A grid and a solver for one model and one number of steps.
 
     Sample with `simulate(dynamics, x_T, calibration.times, solver=calibration.solver)`.

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Labelled):
     """The paths of a simulation, and what it takes to judge and to repeat them.
 
         states[j] = X(times[j]),   j = 0 … T − 1

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.optional import needed
+from sdegen.core.shown import Labelled
 
 if TYPE_CHECKING:
     import xarray
 
 
 @dataclass(frozen=True, eq=False)
-class Ensemble:
+class Ensemble(Labelled):
     """What an ensemble showed.
 
     Attributes:

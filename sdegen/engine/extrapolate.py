@@ -43,6 +43,7 @@ from sdegen.core.requests import check_function, check_state, kind_of
 from sdegen.core.scores import CallCounter
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State, Values
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver, integrate
 from sdegen.core.step_noise import FreshDraws, shared
 from sdegen.engine.blocks import block_rows, check_blocks
@@ -59,7 +60,7 @@ _MOMENTS = Moments(covariance=False, errors=False)
 
 
 @dataclass(frozen=True, eq=False)
-class Extrapolation:
+class Extrapolation(Labelled):
     """An average without the leading error of the steps.
 
     Attributes:

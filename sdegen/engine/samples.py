@@ -14,6 +14,7 @@ from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.noise import Rng, seed_of
 from sdegen.core.requests import as_number, as_state, kind_of
 from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE
@@ -31,7 +32,7 @@ from sdegen.solvers.euler import EulerMaruyama
 
 
 @dataclass(frozen=True)
-class Samples:
+class Samples(Labelled):
     """Samples, and how they were made.
 
     Attributes:

@@ -14,6 +14,7 @@ import torch
 from sdegen.core.accuracy import Orders, WeakStrong
 from sdegen.core.requests import check_kind
 from sdegen.core.sde import SDE
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver
 from sdegen.diffusion.samplers.adaptive import AdaptiveHeun
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
@@ -96,7 +97,7 @@ class SolverRow:
     when: str
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row in words, in the order of `SolverTable.HEADER`."""
+        """Return the row in words, in the order of `HEADER`."""
         orders = self.orders or Orders(None, None, None)
         stable = self.stability
         return (
@@ -112,7 +113,7 @@ class SolverRow:
 
 
 @dataclass(frozen=True, repr=False)
-class SolverTable:
+class SolverTable(Labelled):
     """The solvers, a row for each.
 
     Args:
@@ -123,11 +124,11 @@ class SolverTable:
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
-        lines = [_HEADER, ("---",) * len(_HEADER), *(row.cells() for row in self.rows)]
+        lines = [HEADER, ("---",) * len(HEADER), *(row.cells() for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def __str__(self) -> str:
-        lines = [_HEADER, *(row.cells() for row in self.rows)]
+        lines = [HEADER, *(row.cells() for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         padded = (zip(line, widths, strict=True) for line in lines)
         return "\n".join("  ".join(f"{c:<{w}}" for c, w in line).rstrip() for line in padded)
@@ -135,7 +136,7 @@ class SolverTable:
     __repr__ = __str__  # what a notebook and a prompt show
 
 
-_HEADER = (
+HEADER = (
     "solver",
     "takes",
     "order of a flow",

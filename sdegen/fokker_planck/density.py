@@ -27,6 +27,7 @@ from torch import Tensor
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.errors import NotNormalizableError
 from sdegen.core.requests import as_numbers, check_function
+from sdegen.core.shown import Labelled
 from sdegen.fokker_planck.discretization import cubics
 from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.cubics import cell_masses
@@ -41,7 +42,7 @@ _SHARES, _WEIGHTS = 0.5 * (1 + _GAUSS_NODES), 0.5 * _GAUSS_WEIGHTS  # of a cell
 
 
 @dataclass(frozen=True, eq=False)
-class Density:
+class Density(Labelled):
     """A nodal density.
 
     Args:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust, in_words
 from sdegen.core.requests import kind_of
+from sdegen.core.shown import Labelled
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.power_law import Powers
 
 
 @dataclass(frozen=True, eq=False)
-class DensityPath:
+class DensityPath(Labelled):
     """Densities at times.
 
     Args:

@@ -18,13 +18,14 @@ from sdegen.core.errors import NonFiniteError
 from sdegen.core.noise import Rng, Stream, Streams, normal_like, seed_of
 from sdegen.core.requests import check_state, first_true
 from sdegen.core.shapes import ScoreFn, State, expand
+from sdegen.core.shown import Labelled
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.likelihood.score_checks import keeps_graph
 
 LogProb = Callable[[State], Tensor]
 
 
-class LowerBound:
+class LowerBound(Labelled):
     """A lower bound of log p, in nats, of points of some numbers each."""
 
     log_prob: Float[Tensor, " batch"]

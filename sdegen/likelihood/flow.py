@@ -31,6 +31,7 @@ from sdegen.core.noise import Rng, Streams, seed_of
 from sdegen.core.requests import check_function, check_state, first_true, is_word, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver
 from sdegen.diffusion.origin import check_origin
 from sdegen.diffusion.reverse import ReverseSDE
@@ -49,7 +50,7 @@ from sdegen.solvers.torch_diffeq import TorchDiffEq
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Labelled):
     """Log-likelihoods, and what it takes to judge and to repeat them.
 
     Attributes:

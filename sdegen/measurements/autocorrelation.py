@@ -41,6 +41,7 @@ from torch import Tensor
 from sdegen.core.checks import check_number
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.shapes import Times
+from sdegen.core.shown import Labelled
 from sdegen.measurements.series import AT_ONCE, Series, SeriesLike, series_of
 
 _WINDOW = 5.0  # c
@@ -48,7 +49,7 @@ _ENOUGH = 50  # correlation times, of all trajectories together, from which an e
 
 
 @dataclass(frozen=True, eq=False)
-class AutocorrelationTime:
+class AutocorrelationTime(Labelled):
     """An integrated autocorrelation time, for each quantity of an event.
 
     Args:

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from sdegen.core.shapes import Times
+from sdegen.core.shown import Labelled
 from sdegen.measurements.series import SeriesLike, series_of
 from sdegen.measurements.time_average import student_interval
 
 
 @dataclass(frozen=True, eq=False)
-class BlockAverage:
+class BlockAverage(Labelled):
     """An average with the error that blocks tell, for each quantity of an event.
 
     Args:

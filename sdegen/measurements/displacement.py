@@ -28,6 +28,7 @@ from sdegen.core.checks import check_flag, check_not_negative, check_positive
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import as_number, check_kind
 from sdegen.core.shapes import Times
+from sdegen.core.shown import Labelled
 from sdegen.measurements.path import in_parts, measured_path
 from sdegen.observables.displacement import Displacements, MeanSquaredDisplacement
 
@@ -82,7 +83,7 @@ def mean_squared_displacement(
 
 
 @dataclass(frozen=True)
-class DiffusionEstimate:
+class DiffusionEstimate(Labelled):
     """A diffusion coefficient.
 
     Attributes:

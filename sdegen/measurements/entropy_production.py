@@ -40,6 +40,7 @@ from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_number, as_state, check_function, check_kind, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State
+from sdegen.core.shown import Labelled
 from sdegen.core.trajectory import Trajectory
 from sdegen.measurements.current import (
     LogDensity,
@@ -53,7 +54,7 @@ _ALIKE = {torch.float32: 1e-3, torch.float64: 1e-7}
 
 
 @dataclass(frozen=True, eq=False)
-class EntropyEstimate:
+class EntropyEstimate(Labelled):
     """The entropy that dynamics produce, per time, and what is known of its error.
 
     Attributes:

@@ -42,6 +42,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import as_numbers, first_true
+from sdegen.core.shown import Labelled
 from sdegen.observables.functional_estimate import FunctionalEstimate
 
 _ENOUGH = 100.0  # works of equal weight, for an average and its error to be trusted
@@ -51,7 +52,7 @@ _ITERATIONS = 50
 
 
 @dataclass(frozen=True)
-class FreeEnergy:
+class FreeEnergy(Labelled):
     """A difference of free energy from the work of one protocol.
 
     Args:
@@ -70,7 +71,7 @@ class FreeEnergy:
 
 
 @dataclass(frozen=True, eq=False)
-class CrooksEstimate:
+class CrooksEstimate(Labelled):
     """A difference of free energy from the work of a protocol in both directions.
 
     Args:

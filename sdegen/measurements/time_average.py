@@ -37,6 +37,7 @@ from torch import Tensor
 
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.shapes import Times
+from sdegen.core.shown import Labelled
 from sdegen.measurements.autocorrelation import (
     LongRun,
     check_confidence,
@@ -51,7 +52,7 @@ _WIDEST = 64  # components of which all covariances are asked
 
 
 @dataclass(frozen=True, eq=False)
-class TimeAverage:
+class TimeAverage(Labelled):
     """An average of a correlated series, for each quantity of an event.
 
     Args:
@@ -82,7 +83,7 @@ class TimeAverage:
 
 
 @dataclass(frozen=True, eq=False)
-class TimeCovariance:
+class TimeCovariance(Labelled):
     """Variances and covariances of a correlated series; d numbers of a flattened event.
 
     Args:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_flag
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 
 
 @dataclass(frozen=True, eq=False)
-class Correlation:
+class Correlation(Labelled):
     """C(τ) = Cov(X_s, X_{s+τ}) for each coordinate, over the ensemble.
 
     Args:

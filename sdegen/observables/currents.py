@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 from sdegen.observables.coordinates import check_bins, coordinate_of
 
@@ -31,7 +32,7 @@ _SETS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Current:
+class Current(Labelled):
     """Probability current between each two times.
 
     Args:

@@ -34,6 +34,7 @@ from torch import Tensor
 from sdegen.core.checks import check_flag, check_word
 from sdegen.core.requests import as_numbers
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.path_states import PathStates, chosen, index_of_lags, uniform_step
 from sdegen.observables.trajectory_means import covariance_of_mean, merge_sums, sums_of
@@ -45,7 +46,7 @@ _CHUNK = 2**22  # numbers that are worked on at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Displacements:
+class Displacements(Labelled):
     """Displacements after each lag, with errors between trajectories.
 
     Args:

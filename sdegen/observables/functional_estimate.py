@@ -24,12 +24,13 @@ from torch import Tensor
 from sdegen.core.central_sums import merged_sums
 from sdegen.core.errors import AccuracyWarning
 from sdegen.core.requests import first_true
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Partial, pooled
 from sdegen.observables.histogram import HistogramCounts
 
 
 @dataclass(frozen=True, eq=False)
-class FunctionalEstimate:
+class FunctionalEstimate(Labelled):
     """What an ensemble tells of a functional A at each time.
 
     Args:

@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial
 from sdegen.observables.coordinates import check_bins, coordinate_of
 
 
 @dataclass(frozen=True, eq=False)
-class HistogramCounts:
+class HistogramCounts(Labelled):
     """Counts in bins at each time.
 
     Args:

@@ -36,13 +36,14 @@ from torch import Tensor
 from sdegen.core.central_sums import merged_sums
 from sdegen.core.checks import check_flag
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, AtTimes, Block, Observable, Partial, pooled
 
 _WIDEST = 64
 
 
 @dataclass(frozen=True, eq=False)
-class MomentEstimate:
+class MomentEstimate(Labelled):
     """Mean and covariance at each time.
 
     Args:

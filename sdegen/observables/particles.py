@@ -34,6 +34,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count, check_int, check_positive
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import Numbers, State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.path_energies import positions_of
 from sdegen.observables.trajectory_means import covariance_of_mean, merge_sums, sums_of
@@ -52,7 +53,7 @@ _MOST_VECTORS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class SystemMean:
+class SystemMean(Labelled):
     """Means over systems, at each time and over all times.
 
     Args:

@@ -42,6 +42,7 @@ from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.coordinates import coordinate_of
 
@@ -69,7 +70,7 @@ def touches(q: Tensor, u: Tensor, noise: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Passages:
+class Passages(Labelled):
     """When trajectories first came to a region.
 
     Args:

@@ -40,6 +40,7 @@ from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_number, kind_of
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.coordinates import coordinate_of
 from sdegen.observables.passages import NEVER, step_noise, touches
@@ -48,7 +49,7 @@ _ROUNDING = 1e-9  # of a bin: a stay that ends at an edge belongs below it
 
 
 @dataclass(frozen=True, eq=False)
-class Stays:
+class Stays(Labelled):
     """How long stays were.
 
     Args:

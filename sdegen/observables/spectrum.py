@@ -34,6 +34,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count, check_flag, check_number
 from sdegen.core.requests import kind_of
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.observables.base import Accumulator, Block, Observable, Partial
 from sdegen.observables.path_states import PathStates, uniform_step
 from sdegen.observables.trajectory_means import covariance_of_mean, merge_sums, sums_of
@@ -42,7 +43,7 @@ _SEGMENTS = 8  # that overlap by halves, where no length is given
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Labelled):
     """Power spectral density of each coordinate, one-sided, with errors between trajectories.
 
     Args:

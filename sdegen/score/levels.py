@@ -18,6 +18,7 @@ from sdegen.core.checks import check_count
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import check_kind
 from sdegen.core.shapes import State
+from sdegen.core.shown import Labelled
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.losses.times import TimeSampler
 from sdegen.score.model import ScoreModel, with_labels
@@ -26,7 +27,7 @@ from sdegen.training.rows import check_data
 
 
 @dataclass(frozen=True)
-class LevelLosses:
+class LevelLosses(Labelled):
     """The loss of denoising at each noise level.
 
     Attributes:

@@ -30,6 +30,7 @@ from sdegen.core.requests import kind_of
 from sdegen.core.scores import ScoreAt
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.shown import Shown
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.score import model_checks
 from sdegen.score.forms.base import Form
@@ -45,7 +46,7 @@ _OWN = "form."  # before the names of what a form keeps beside the weights
 _Model = TypeVar("_Model", bound="ScoreModel")
 
 
-class ScoreModel(nn.Module):
+class ScoreModel(nn.Module, Shown):
     """A learned score of a noising SDE.
 
     Args:

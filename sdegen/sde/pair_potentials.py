@@ -35,24 +35,10 @@ from sdegen.core.update import Number
 
 
 class PairPotential(ABC):
-    """An energy U(r) of two particles at a distance r; of your own: define `energy` and `slope`.
-
-        F = −U′(r) on each of the two, away from the other
-
-    Both take distances of any shape, (P,) for P pairs, and return one number for each.
+    """An energy U(r) of two particles at a distance r.
 
     Attributes:
         range: Distance beyond which U = 0; infinite where there is none.
-
-    Example:
-        >>> class InversePower(sg.PairPotential):
-        ...     def energy(self, r):
-        ...         return r**-3
-        ...     def slope(self, r):
-        ...         return -3 * r**-4
-        >>> pairs = sg.PairForces(InversePower())
-        >>> pairs.force(torch.tensor([[[0.0], [1.0]]])).flatten().tolist()
-        [-3.0, 3.0]
     """
 
     range: float = math.inf
@@ -135,9 +121,7 @@ class FunctionPair(PairPotential):
 
 
 class HarmonicRepulsion(PairPotential):
-    """Harmonic repulsion: soft discs or spheres of diameter σ.
-
-        U(r) = ½ k (σ − r)² for r < σ,   0 beyond
+    """U(r) = ½ k (σ − r)² for r < σ: soft discs or spheres of diameter σ.
 
     Args:
         stiffness: k > 0, in units of energy over length².
@@ -146,10 +130,6 @@ class HarmonicRepulsion(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
-
-    Example:
-        >>> sg.HarmonicRepulsion(4.0).energy(torch.tensor([0.5, 1.5])).tolist()  # r of any shape
-        [0.5, 0.0]
     """
 
     def __init__(self, stiffness: Number = 1.0, diameter: float = 1.0) -> None:
@@ -167,22 +147,15 @@ class HarmonicRepulsion(PairPotential):
 
 
 class LennardJones(PairPotential):
-    """The Lennard-Jones potential, with a minimum of −ε at 2^{1/6} σ.
-
-        U(r) = 4ε [(σ/r)¹² − (σ/r)⁶]
+    """U(r) = 4ε [(σ/r)¹² − (σ/r)⁶], with a minimum of −ε at 2^{1/6} σ.
 
     Args:
-        epsilon: ε > 0, in units of energy.
+        epsilon: ε > 0.
         sigma: σ > 0, where U = 0.
 
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
-
-    Example:
-        >>> r = torch.tensor([1.0, 2 ** (1 / 6)])  # of any shape
-        >>> [f"{u:.3f}" for u in sg.LennardJones(2.0).energy(r)]
-        ['0.000', '-2.000']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -208,9 +181,7 @@ class LennardJones(PairPotential):
 
 
 class WCA(LennardJones):
-    """The Weeks–Chandler–Andersen potential: Lennard-Jones without its attraction.
-
-        U(r) = 4ε [(σ/r)¹² − (σ/r)⁶] + ε for r < 2^{1/6} σ,   0 beyond
+    """U(r) = 4ε [(σ/r)¹² − (σ/r)⁶] + ε for r < 2^{1/6} σ: Lennard-Jones without its attraction.
 
     Args:
         epsilon: ε > 0.
@@ -219,10 +190,6 @@ class WCA(LennardJones):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
-
-    Example:
-        >>> sg.WCA(2.0).energy(torch.tensor([1.0, 1.5])).tolist()  # r of any shape
-        [2.0, 0.0]
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -239,9 +206,7 @@ class WCA(LennardJones):
 
 
 class GaussianCore(PairPotential):
-    """Gaussian cores: particles that pass through each other.
-
-        U(r) = ε e^{−r²/σ²}
+    """U(r) = ε e^{−r²/σ²}: particles that pass through each other.
 
     Args:
         epsilon: ε, negative where they attract each other.
@@ -250,11 +215,6 @@ class GaussianCore(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
-
-    Example:
-        >>> r = torch.tensor([0.0, 1.0])  # of any shape
-        >>> [f"{u:.4f}" for u in sg.GaussianCore(2.0).energy(r)]  # ε and ε/e
-        ['2.0000', '0.7358']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -273,9 +233,7 @@ class GaussianCore(PairPotential):
 
 
 class Yukawa(PairPotential):
-    """The Yukawa potential: charges that others screen; Coulomb's 1/r for κ = 0.
-
-        U(r) = ε (σ/r) e^{−κ r}
+    """U(r) = ε (σ/r) e^{−κ r}: charges that others screen; 1/r for κ = 0.
 
     Args:
         epsilon: ε, negative where they attract each other.
@@ -285,11 +243,6 @@ class Yukawa(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
-
-    Example:
-        >>> r = torch.tensor([1.0, 2.0])  # of any shape
-        >>> [f"{u:.4f}" for u in sg.Yukawa().energy(r)]  # e⁻¹ and e⁻²/2
-        ['0.3679', '0.0677']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0, kappa: float = 1.0) -> None:

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from sdegen.core.shown import Labelled
+
 
 @dataclass(frozen=True)
-class TrainResult:
+class TrainResult(Labelled):
     """How a training went. The weights are in the module.
 
     Attributes:

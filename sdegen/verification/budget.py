@@ -29,6 +29,7 @@ from sdegen.core.fixed_steps import FixedStep
 from sdegen.core.requests import as_time_grid, check_kind
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Time
+from sdegen.core.shown import Labelled
 from sdegen.diffusion.ddpm import AncestralChain
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.reverse import ReverseSDE
@@ -73,7 +74,7 @@ class ErrorTerm:
 
 
 @dataclass(frozen=True)
-class ErrorBudget:
+class ErrorBudget(Labelled):
     """What each cause costs a sampler.
 
     Attributes:
@@ -95,6 +96,10 @@ class ErrorBudget:
             for p in (*self.parts, self.whole)
         ]
         return "\n".join([*rows, f"accuracy of the computation: {self.accuracy:.1e} in TV"])
+
+
+class ErrorBudgets(dict[int, ErrorBudget], Labelled):
+    """Error budgets of a sampler by its number of steps."""
 
 
 def error_budget(
@@ -164,7 +169,7 @@ def error_budgets(
     eta: float = 1.0,
     solver: FixedStep | None = None,
     prior: Density | None = None,
-) -> dict[int, ErrorBudget]:
+) -> ErrorBudgets:
     """Return error budgets of a sampler for several numbers of steps; see `error_budget`.
 
     What does not depend on the steps is computed once.
@@ -180,7 +185,7 @@ def error_budgets(
         prior: Density that sampling starts from.
 
     Returns:
-        A budget for each number of steps.
+        A budget for each number of steps: a dictionary that draws itself too.
 
     Raises:
         ValueError: As `error_budget` does, and if runs do not start and end together.
@@ -200,7 +205,8 @@ def error_budgets(
     judged = ReverseSDE(sde, _in_double(score), eta)
     laws = _Laws.of(sde, law, judged, grid, ends, prior)
     chain = ChainDensity(judged, grid, solver or EulerMaruyama())
-    return {len(ts) - 1: laws.budget(chain.run(laws.prior, ts).final) for ts in checked}
+    budgets = {len(ts) - 1: laws.budget(chain.run(laws.prior, ts).final) for ts in checked}
+    return ErrorBudgets(budgets)
 
 
 @dataclass(frozen=True)

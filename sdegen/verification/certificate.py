@@ -66,7 +66,7 @@ from sdegen.verification.law_checks import Laws, edge_checks, resolution_check, 
 from sdegen.verification.path_certificate import PathVerdict, diagnosis_of, judge_path
 from sdegen.verification.problem import Problem
 from sdegen.verification.reference import Energy, boltzmann_checks, check_reference, density_check
-from sdegen.verification.reporting.record import record_of, snippet_of
+from sdegen.verification.reporting.record import record_of
 from sdegen.verification.sampling import TESTS, smallest_seen
 from sdegen.verification.trajectory_checks import (
     finite_check,
@@ -116,9 +116,6 @@ class Certificate(Checked):
         it to a file.
         """
         return record_of(self)
-
-    def _repr_html_(self) -> str:
-        return snippet_of(self)
 
 
 def certify(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from sdegen.core.shown import Labelled
+
 Verdict = Literal["passed", "failed", "not judged"]
 
 
@@ -66,7 +68,7 @@ class Check:
         return text + (f". {self.remark}" if self.remark else "")
 
 
-class Checked:
+class Checked(Labelled):
     """What consists of checks.
 
     Attributes:

@@ -45,6 +45,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.requests import as_number, as_numbers, check_kind, kind_of
 from sdegen.core.sde import SDE
+from sdegen.core.shown import Labelled
 from sdegen.diffusion.mixtures import GaussianMixture
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
@@ -55,7 +56,7 @@ _SHOWN = 1e-6  # of the probability that is left out on either side of x
 
 
 @dataclass(frozen=True, eq=False)
-class ReverseKernel:
+class ReverseKernel(Labelled):
     """The moments of q(x_{t−dt} | x_t) at points x_t, and how far it is from a Gaussian.
 
     Attributes:

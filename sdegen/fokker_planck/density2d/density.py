@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.accuracy import NOT_ESTIMATED, ErrorEstimate, SlopeBy, Trust
+from sdegen.core.shown import Labelled
 from sdegen.fokker_planck.density import Density
 from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.reconstruction import Line
@@ -19,7 +20,7 @@ PlaneForm = Literal["compact", "lumped", "hermite"]
 
 
 @dataclass(frozen=True, eq=False)
-class PlaneDensity:
+class PlaneDensity(Labelled):
     """A density at the nodes of a tensor grid.
 
     Args:

@@ -19,6 +19,7 @@ from scipy.ndimage import maximum_filter1d
 
 from sdegen.core.accuracy import ErrorEstimate, SlopeBy, Trust
 from sdegen.core.errors import SolverError
+from sdegen.core.shown import Labelled
 from sdegen.fokker_planck.discretization.arrays import Array
 from sdegen.fokker_planck.discretization.boundary_nodes import BoundaryNodes
 from sdegen.fokker_planck.discretization.fluxes import Fluxes, Landscape
@@ -49,7 +50,7 @@ _SCALE = "scale of "
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Answer:
+class Answer(Labelled):
     """What an answer says of itself.
 
     Args:

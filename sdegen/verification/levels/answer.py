@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sdegen.core.requests import as_number
+from sdegen.core.shown import Labelled
 from sdegen.verification.check import Check
 from sdegen.verification.levels.expansion import Expansion
 
@@ -37,7 +38,7 @@ class BiasAt:
 
 
 @dataclass(frozen=True, eq=False)
-class StepBias:
+class StepBias(Labelled):
     """How much of averages is due to the step, with intervals.
 
     Printed, it is a sentence for each observable.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _OF_FINDINGS = ("family", "name", "value", "p_value", "where")
-_SIGNS = {"passed": "✓", "failed": "✗", "not judged": "–"}
 
 
 def record_of(certificate: Certificate) -> dict[str, Any]:
@@ -91,20 +89,3 @@ def _plain(value: object) -> Any:  # noqa: ANN401, whatever JSON can hold
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def snippet_of(certificate: Certificate) -> str:
-    """Return a certificate as a piece of HTML, for notebooks."""
-    colour = "#00684f" if certificate.passed else "#b03a00"
-    rows = "".join(
-        f"<tr><td>{_SIGNS[check.verdict]} {check.verdict}</td><td>{escape(check.name)}</td>"
-        f"<td>{'' if check.value != check.value else f'{check.value:.3g}'}</td>"
-        f"<td>{'' if check.p_value is None else f'{check.p_value:.2g}'}</td></tr>"
-        for check in certificate.checks
-    )
-    return (
-        f'<div style="border-left:4px solid {colour};padding-left:.8em">'
-        f"<p>{escape(certificate.summary)}</p>"
-        "<table><thead><tr><th>verdict</th><th>check</th><th>value</th><th>p-value</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></div>"
-    )

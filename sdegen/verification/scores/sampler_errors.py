@@ -28,6 +28,7 @@ from sdegen.core.noise import Rng, normal_like, seed_of, stream
 from sdegen.core.requests import as_time_grid, check_kind, check_state
 from sdegen.core.sde import SDE
 from sdegen.core.shapes import ScoreFn, State, Times
+from sdegen.core.shown import Labelled
 from sdegen.core.solver import Solver
 from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.mismatch import gaussian_kl, prior_mismatch
@@ -70,7 +71,7 @@ class SamplerError:
 
 
 @dataclass(frozen=True)
-class SamplerErrors:
+class SamplerErrors(Labelled):
     """What each cause costs a sampler.
 
     Attributes:
