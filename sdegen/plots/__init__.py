@@ -1,12 +1,12 @@
 """Plots: results as figures, to save.
 
 Nothing is computed here and nothing is shown: a function takes results and returns a `Figure`.
-Units are the reduced ones of the SDE. `samples` draws trajectories, samples, images, losses and
-curves, `observables` what is measured along paths, `particle_box` particles to scale, `fields`
-fields over time and phase spaces, `density` densities in time, `fokker_planck` what else a
-Fokker–Planck solver finds, `estimates` estimates beside exact values, `verification` certificates
-and error budgets, `innovations` certificates of stored states, `scores` residuals of scores,
-`reverse` reverse kernels; all have the look of `style`.
+Units are the reduced ones of the SDE, with k_B = 1. `samples` draws trajectories, samples, losses
+and curves, `images` sheets of images, `observables` what is measured along paths, `particle_box`
+particles to scale, `fields` fields over time and phase spaces, `density` densities in time,
+`fokker_planck` what else a Fokker–Planck solver finds, `estimates` estimates beside exact values,
+`verification` certificates and error budgets, `innovations` certificates of stored states,
+`scores` residuals of scores, `reverse` reverse kernels; all have the look of `style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
 """
@@ -21,6 +21,7 @@ from sdegen.plots.density import (
 from sdegen.plots.estimates import estimates
 from sdegen.plots.fields import phase_space, space_time
 from sdegen.plots.fokker_planck import current, first_passage, plane, spectrum, stationary
+from sdegen.plots.images import denoising_strip, image_sheet
 from sdegen.plots.innovations import innovations
 from sdegen.plots.observables import (
     correlation,
@@ -33,9 +34,7 @@ from sdegen.plots.particle_box import particles, particles_gif
 from sdegen.plots.reverse import reverse_kernels
 from sdegen.plots.samples import (
     convergence,
-    denoising_strip,
     histogram,
-    image_sheet,
     loss_by_level,
     loss_curve,
     pareto,

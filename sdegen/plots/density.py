@@ -53,7 +53,9 @@ def density_and_particles(
     letters = "ABCDEF"[: len(pairs)]
     figure, axes = style.panels(f"{'T' * len(pairs)};{letters}", 9.0, 5.8)
     _heatmap(figure, axes["T"], density)
-    style.title(axes["T"], "Fokker–Planck density of the SDE" + style.lost(path))
+    told = style.error_in_words(density.error, "p", "its peak")
+    words = "Fokker–Planck density of the SDE" + (f", {told}" if told else "")
+    style.title(axes["T"], words + style.lost(path))
     histograms = [style.histogram(particles[j], x) for _, j in pairs]
     curves = [style.heights(density.p[k]) for k, _ in pairs]
     tops = [
@@ -65,11 +67,12 @@ def density_and_particles(
     for letter, (k, _), (height, edges), p, peak in drawn:
         panel, t = axes[letter], float(density.times[k])
         style.bars(panel, height, edges, particles.shape[1])
-        panel.plot(x, p, color=style.BLUE, lw=1.6, label="Fokker–Planck")
+        style.counting_errors(panel, height, edges, particles.shape[1])
+        panel.plot(x, p, color=style.BLUE, lw=style.LINE, label="Fokker–Planck")
         panel.set(xlim=(x[0], x[-1]), ylim=(0, ceiling), xlabel="position x")
         panel.tick_params(left=letter == "A", labelleft=letter == "A")
         style.title(panel, f"t = {t:.3g}" + (f", up to {peak:.3g}" if peak > ceiling else ""))
-        axes["T"].axvline(t, color=style.INK, lw=0.8, ls=(0, (4, 3)))
+        axes["T"].axvline(t, color=style.INK, lw=style.THIN, ls=style.DASHED)
     axes["A"].set_ylabel("density p(x, t)")
     style.legend_below(figure, axes["A"])
     return figure
@@ -89,6 +92,7 @@ def density_heatmap(density: DensityPath) -> Figure:
     """
     figure, panel = style.one_panel(7.0, 3.4)
     _heatmap(figure, panel, density)
+    style.title(panel, style.error_in_words(density.error, "p", "its peak"))
     return figure
 
 
@@ -115,14 +119,16 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
         height, order = row + scale * p[k], 10.0 - 0.1 * row
         panel.fill_between(x, row, height, color="white", alpha=0.85, lw=0, zorder=order)
         panel.fill_between(x, row, height, color=colour, alpha=0.3, lw=0, zorder=order + 0.02)
-        panel.plot(x, height, color=colour, lw=1.4, zorder=order + 0.04)
+        panel.plot(x, height, color=colour, lw=style.LINE, zorder=order + 0.04)
     panel.set_yticks(range(len(shown)), [f"{float(density.times[int(k)]):.3g}" for k in shown])
     top = max(row + scale * float(p[k].max()) for row, k in enumerate(shown))
     panel.set(xlim=(x[0], x[-1]), ylim=(-0.15, top + 0.2))
     panel.set(xlabel="position x", ylabel="time t")
     panel.tick_params(left=False)
     panel.spines["left"].set_visible(False)
-    style.title(panel, f"density p(x, t), highest {float(p[shown].max()):.3g}")
+    told = style.error_in_words(density.error, "p", "its peak")
+    words = f"density p(x, t), highest {float(p[shown].max()):.3g}"
+    style.title(panel, words + (f", {told}" if told else ""))
     return figure
 
 
@@ -153,7 +159,11 @@ def relaxation_gif(
     figure, panel = style.one_panel(6.0, 3.6)
     bars = style.bars(panel, *histograms[0], particles.shape[1])
     (line,) = panel.plot(
-        x, style.heights(density.p[pairs[0][0]]), color=style.BLUE, lw=1.8, label="Fokker–Planck"
+        x,
+        style.heights(density.p[pairs[0][0]]),
+        color=style.BLUE,
+        lw=style.LINE,
+        label="Fokker–Planck",
     )
     ceiling = 1.08 * max(
         *(float(height.max()) for height, _ in histograms),
@@ -188,10 +198,12 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
     p, x = _rows(density), style.numbers(density.x)
     shown = np.linspace(0, len(p) - 1, min(len(p), FRAMES)).round().astype(int)
     figure, panel = style.one_panel(6.0, 3.6)
-    for k, dashes, name in ((0, (0, (1, 2)), "start"), (-1, (0, (4, 3)), "end")):
+    for k, dashes, name in ((0, style.DOTTED, "start"), (-1, style.DASHED, "end")):
         t = float(density.times[k])
-        panel.plot(x, p[k], color=style.GREY, lw=1.0, ls=dashes, label=f"{name}, t = {t:.3g}")
-    (line,) = panel.plot(x, p[0], color=style.BLUE, lw=1.8)
+        panel.plot(
+            x, p[k], color=style.GREY, lw=style.THIN, ls=dashes, label=f"{name}, t = {t:.3g}"
+        )
+    (line,) = panel.plot(x, p[0], color=style.BLUE, lw=style.LINE)
     panel.set(xlim=(x[0], x[-1]), ylim=(0, 1.08 * float(p[shown].max())))
 
     def draw(frame: int) -> None:
@@ -205,7 +217,7 @@ def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> Non
 def _labelled(panel: Axes) -> None:
     """Say what the axes of a film are."""
     panel.set(xlabel="position x", ylabel="density p(x, t)")
-    panel.legend(frameon=False, loc="upper right", fontsize=9)
+    style.legend_on_top(panel)
 
 
 def _common_times(

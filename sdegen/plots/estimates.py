@@ -49,11 +49,12 @@ def estimates(
     at = np.arange(len(z))[::-1]
     reach = max(_REACH, 1.3 + float(np.abs(z).max()))
     panel.axvspan(-1, 1, color=style.GREY, alpha=0.15, lw=0)
-    panel.axvline(0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
-    panel.errorbar(z, at, xerr=1.0, fmt="o", ms=4, lw=1.3, color=style.BLUE)
+    panel.axvline(0, color=style.INK, lw=style.THIN, ls=style.DASHED)
+    panel.errorbar(z, at, xerr=1.0, fmt="o", ms=4, lw=style.LINE, color=style.BLUE)
     panel.set_yticks(at, [f"{name}\n{_written(*row)}" for name, row in found.items()])
-    panel.tick_params(axis="y", labelsize=8)
+    panel.tick_params(axis="y", labelsize=style.TICK)
     panel.set(xlim=(-reach, reach), ylim=(-0.6, len(z) - 0.4))
+    panel.set_ylabel("estimate of")
     panel.set_xlabel("(estimate − exact)/standard error")
     panel.grid(visible=False, axis="y")
     return panel.get_figure(root=True)  # type: ignore[return-value]

@@ -20,6 +20,7 @@ from sdegen.fokker_planck.questions.circulation import ComplexSpectrum
 from sdegen.fokker_planck.questions.passage import PassageTimes
 from sdegen.fokker_planck.questions.spectrum import Spectrum
 from sdegen.plots import style
+from sdegen.plots.ticks import scientific
 
 _ARROWS = 24  # of a current along each axis, at most
 
@@ -47,16 +48,19 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
         "AE" if energy is None else "UE;AE", 9.0, 3.4 if energy is None else 4.6
     )
     left, right = axes["A"], axes["E"]
-    left.plot(x, q, color=style.ORANGE, lw=5, alpha=0.6, label="exact")
-    left.plot(x, p, color=style.BLUE, lw=1.4, label="Fokker–Planck")
+    left.plot(x, q, color=style.ORANGE, lw=3 * style.LINE, alpha=0.6, label="exact")
+    left.plot(x, p, color=style.BLUE, lw=style.LINE, label="Fokker–Planck")
     left.set(xlabel="position x", ylabel="stationary density p(x)", xlim=(x[0], x[-1]))
-    left.set_ylim(0, 1.3 * float(q[np.isfinite(q)].max()))
-    left.legend(frameon=False, ncols=2, loc="upper center", fontsize=9)
+    left.set_ylim(0, 1.05 * float(q[np.isfinite(q)].max()))
+    style.legend_on_top(left, 1)
     known = (q > 0) & np.isfinite(p) & np.isfinite(q)
     relative = np.abs(p - q)[known] / q[known]
     right.plot(x[known], np.where(relative > 0, relative, np.nan), ".", ms=3, color=style.BLUE)
     right.set(xlabel="position x", ylabel="|p/exact − 1|", yscale="log", xlim=(x[0], x[-1]))
-    style.title(right, f"largest relative difference {float(relative.max()):.1e}")
+    style.log_axes(right, "y")
+    told = style.error_in_words(density.error, "p", "its peak")
+    words = f"largest relative difference {scientific(float(relative.max()))}"
+    style.title(right, words + (f"\nestimated {told}" if told else ""))
     if energy is not None:
         _energy(axes["U"], x, style.numbers(energy), q, (float(x[0]), float(x[-1])))
     return figure
@@ -88,7 +92,7 @@ def spectrum(
     height = 3.6 if energy is None else 4.6
     figure, axes = style.panels("PMM" if energy is None else "UMM;PMM", 9.0, height)
     left, right = axes["P"], axes["M"]
-    left.plot(x, p, color=style.BLUE, lw=1.6)
+    left.plot(x, p, color=style.BLUE, lw=style.LINE)
     left.fill_between(x, p, color=style.BLUE, alpha=0.15, lw=0)
     seen = style.where_seen(x, p)
     left.set(xlim=seen, ylim=(0, 1.08 * float(p.max())))
@@ -97,14 +101,16 @@ def spectrum(
         _energy(axes["U"], x, style.numbers(energy), p, seen)
     for n, mode in enumerate(psi):
         colour, swing = style.CYCLE[n % len(style.CYCLE)], 0.42 / float(np.abs(mode).max())
-        right.axhline(n, color=style.GREY, lw=0.6)
-        right.plot(at, n + swing * mode, color=colour, lw=1.6)
+        right.axhline(n, color=style.GREY, lw=style.HAIR)
+        right.plot(at, n + swing * mode, color=colour, lw=style.LINE)
         right.fill_between(at, n, n + swing * mode, color=colour, alpha=0.15, lw=0)
     right.set(xlim=seen, ylim=(-0.55, len(rates) - 0.4), xlabel="position x")
     right.set_yticks(range(len(rates)), [f"{rate:.4g}" for rate in rates])
-    right.set_ylabel("rate λₙ, with its eigenfunction ψₙ(x)")
+    right.set_ylabel("rate λₙ, 1/time, and its eigenfunction ψₙ(x)")
     right.grid(visible=False, axis="y")
-    style.title(right, f"relaxation time 1/λ = {modes.relaxation_time:.4g}")
+    told = style.error_in_words(modes.error, "rates")
+    words = f"relaxation time 1/λ = {modes.relaxation_time:.4g}"
+    style.title(right, words + (f", {told}" if told else ""))
     return figure
 
 
@@ -133,15 +139,15 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
     figure, axes = style.panels("P;J", 7.0, 4.8)
     for i, (name, density) in enumerate(densities.items()):
         x, colour = style.numbers(density.x), style.CYCLE[i % len(style.CYCLE)]
-        axes["P"].plot(x, style.heights(density.p), color=colour, lw=1.6, label=name)
+        axes["P"].plot(x, style.heights(density.p), color=colour, lw=style.LINE, label=name)
         middle = 0.5 * (x[1:] + x[:-1])
-        axes["J"].plot(middle, style.numbers(currents[name]), color=colour, lw=1.6)
+        axes["J"].plot(middle, style.numbers(currents[name]), color=colour, lw=style.LINE)
         axes["P"].set(xlim=(x[0], x[-1]), ylabel="density p(x)")
         axes["J"].set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="current J(x), 1/time")
     axes["P"].set_ylim(bottom=0)
     axes["P"].tick_params(labelbottom=False)
-    axes["J"].axhline(0, color=style.GREY, lw=0.8)
-    axes["P"].legend(frameon=False, fontsize=9)
+    axes["J"].axhline(0, color=style.GREY, lw=style.THIN)
+    style.legend_on_top(axes["P"])
     return figure
 
 
@@ -167,19 +173,20 @@ def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Fig
         panel.tick_params(labelbottom=letter == letters[-1])
     axes[letters[-1]].set_xlabel("start x")
     low, high = np.maximum(mean - std, 0), mean + std
-    axes["T"].plot(x, mean, color=style.BLUE, lw=1.6, label="mean")
+    axes["T"].plot(x, mean, color=style.BLUE, lw=style.LINE, label="mean")
     axes["T"].fill_between(
         x, low, high, color=style.BLUE, alpha=0.15, lw=0, label="± standard deviation"
     )
-    axes["T"].set(ylabel="first passage, time", ylim=(0, 1.05 * float(high.max())))
-    axes["T"].legend(frameon=False, fontsize=9)
+    axes["T"].set(ylabel="first passage τ, time", ylim=(0, 1.05 * float(high.max())))
+    style.legend_on_top(axes["T"])
+    style.title(axes["T"], style.error_in_words(passage.error, "mean"))
     if two_ways:
-        axes["Q"].plot(x, q, color="#D55E00", lw=1.6)
-        axes["Q"].set(ylabel="chance to leave upward", ylim=(-0.03, 1.03))
+        axes["Q"].plot(x, q, color=style.RED, lw=style.LINE)
+        axes["Q"].set(ylabel="chance to leave up", ylim=(-0.03, 1.03))
     if energy is not None:
         u = style.numbers(energy)
-        axes["U"].plot(x, u, color=style.INK, lw=1.4)
-        axes["U"].set(ylabel="energy U(x)", ylim=_barriers(u, mean))
+        axes["U"].plot(x, u, color=style.INK, lw=style.LINE)
+        axes["U"].set(ylabel="energy U (k_B = 1)", ylim=_barriers(u, mean))
     return figure
 
 
@@ -216,6 +223,8 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     if density.phase_space:
         panel.set(ylabel="velocity v", aspect="auto")
     panel.set(xlim=style.where_seen(x, p.max(1)), ylim=style.where_seen(y, p.max(0)))
+    told = style.error_in_words(density.error, "p", "its peak")
+    style.title(panel, told)
     if current is not None:
         skips = [max(1, math.ceil(len(nodes) / _ARROWS)) for nodes in (x, y)]
         some = np.s_[skips[0] // 2 :: skips[0], skips[1] // 2 :: skips[1]]
@@ -231,7 +240,8 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
             *at, *arrows, color=style.INK, pivot="mid", width=0.004, angles="xy", scale_units="xy",
             scale=scale,
         )  # fmt: skip
-        style.title(panel, f"longest arrow: current {float(size.max()):.3g}, 1/(length time)")
+        words = f"longest arrow: current {float(size.max()):.3g}, 1/(length · time)"
+        style.title(panel, words + (f"\n{told}" if told else ""))
     return figure
 
 
@@ -239,9 +249,9 @@ def _energy(
     panel: Axes, x: style.Array, u: style.Array, p: style.Array, limits: tuple[float, float]
 ) -> None:
     """Draw an energy as high as density is visible: walls of a landscape are higher."""
-    panel.plot(x, u, color=style.INK, lw=1.4)
+    panel.plot(x, u, color=style.INK, lw=style.LINE)
     seen = u[p > 1e-3 * p[np.isfinite(p)].max()]
     margin = 0.08 * float(seen.max() - seen.min()) or 1.0
     panel.set(xlim=limits, ylim=(seen.min() - margin, seen.max() + margin))
-    panel.set_ylabel("energy U(x)")
+    panel.set_ylabel("energy U (k_B = 1)")
     panel.tick_params(labelbottom=False)

@@ -30,7 +30,7 @@ _STEADY = 0.25  # standard error of the drift's factor, at most, where it is dra
 _STRONG = 5.0  # standard errors at which a correlation has its full colour
 _BAND = 3.0  # standard errors
 _WORDS = 150  # letters of a line below the figure
-_SIGNED = LinearSegmentedColormap.from_list("signed", [style.BLUE, "#FFFFFF", "#D55E00"])
+_SIGNED = LinearSegmentedColormap.from_list("signed", [style.BLUE, "#FFFFFF", style.RED])
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -74,7 +74,7 @@ def innovations(result: Certificate) -> Figure:
     _along(axes["R"], verdict)
     if crossed:
         _correlations(figure, axes["C"], crossed)
-    figure.supxlabel(textwrap.fill(result.summary, _WORDS), fontsize=8.5)
+    figure.supxlabel(textwrap.fill(result.summary, _WORDS), fontsize=style.NOTE)
     return figure
 
 
@@ -119,9 +119,13 @@ def _drift(panel: Axes, verdict: PathVerdict, j: int, k: int) -> None:
         believed = curves.believed(j, k)
         largest = float((curve.error.abs() + curve.standard_error).max())
         if float(believed.error.abs().max()) < _COMPARABLE * largest:
-            line: dict[str, Any] = {"color": style.ORANGE, "lw": 1.2, "label": "believed drift"}
+            line: dict[str, Any] = {
+                "color": style.ORANGE,
+                "lw": style.LINE,
+                "label": "believed drift",
+            }
             panel.plot(style.numbers(believed.x), style.numbers(believed.error), **line)
-            _legend(panel)
+            style.legend_on_top(panel)
     along, of = (
         _name(verdict.states, n, phase_space=curves.phase_space) for n in (k, _of(verdict, j))
     )
@@ -151,21 +155,14 @@ def _noise(panel: Axes, verdict: PathVerdict, j: int, k: int) -> None:
     style.title(panel, f"noise {named}")
 
 
-def _legend(panel: Axes, ncols: int = 1, loc: str = "best") -> None:
-    """Say what the marks of a panel are, on paper that hides what is behind."""
-    frame: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "framealpha": 0.8}
-    place: dict[str, Any] = {"ncols": ncols, "loc": loc}
-    panel.legend(fontsize=7.5, handlelength=1.4, borderpad=0.2, **place, **frame)
-
-
 def _curve(panel: Axes, curve: ErrorCurve, believed: float) -> None:
     """Draw points with error bars, beside the value that is believed."""
     x, y, error = map(style.numbers, curve)
-    panel.axhline(believed, color=style.INK, lw=1.0, ls=(0, (4, 3)))
+    panel.axhline(believed, color=style.INK, lw=style.THIN, ls=style.DASHED)
     panel.fill_between(
         x, believed - _BAND * error, believed + _BAND * error, color="#EDEDED", lw=0
     )
-    panel.errorbar(x, y, error, fmt="o", ms=3.2, lw=0, elinewidth=1.0, color=style.BLUE)
+    panel.errorbar(x, y, error, fmt="o", ms=3.2, lw=0, elinewidth=style.THIN, color=style.BLUE)
 
 
 def _density(panel: Axes, verdict: PathVerdict) -> None:
@@ -174,32 +171,39 @@ def _density(panel: Axes, verdict: PathVerdict) -> None:
     edges, density, error = map(style.numbers, found[:3])
     middle = 0.5 * (edges[1:] + edges[:-1])
     seen = density > 0
-    bars: dict[str, Any] = {"fmt": "o", "ms": 2.6, "lw": 0, "elinewidth": 0.9, "color": style.BLUE}
+    bars: dict[str, Any] = {
+        "fmt": "o",
+        "ms": 2.6,
+        "lw": 0,
+        "elinewidth": style.THIN,
+        "color": style.BLUE,
+    }
     low = np.minimum(error, 0.999 * density)
     panel.errorbar(middle[seen], density[seen], [low[seen], error[seen]], **bars)
     z = np.linspace(edges[0], edges[-1], 400)
     normal = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    panel.plot(z, normal, color=style.INK, lw=1.0, ls=(0, (4, 3)), label="N(0, 1)")
+    panel.plot(z, normal, color=style.INK, lw=style.THIN, ls=style.DASHED, label="N(0, 1)")
     least = 0.3 * float(density[seen].min())
     panel.set(yscale="log", ylim=(least, 2.0), xlim=(edges[0], edges[-1]))
     panel.set(xlabel="z, in σ of a step", ylabel="density of z")
     beyond = f", {found.beyond:,} beyond" if found.beyond else ""
     style.title(panel, f"{verdict.sample.z.numel():,} innovations{beyond}")
-    _legend(panel)
+    style.legend_on_top(panel)
+    style.log_axes(panel, "y")
 
 
 def _memory(panel: Axes, found: noise_statistics.Memory) -> None:
     """Draw correlations of z and of |z| with those of earlier steps."""
     lags, noise, size, error = map(style.numbers, found)
     panel.fill_between(lags, -_BAND * error, _BAND * error, color="#EDEDED", lw=0)
-    panel.axhline(0.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
+    panel.axhline(0.0, color=style.INK, lw=style.THIN, ls=style.DASHED)
     for i, (values, label) in enumerate(((noise, "z"), (size, "|z|"))):
         marker, colour = style.look(i)
         panel.plot(lags, values, marker, ms=3.2, color=colour, label=label)
-    reach = 1.35 * max(float(np.abs(noise).max()), float(np.abs(size).max()), 4 * float(error[0]))
+    reach = 1.05 * max(float(np.abs(noise).max()), float(np.abs(size).max()), 4 * float(error[0]))
     panel.set(xlabel="steps apart", ylabel="correlation", ylim=(-reach, reach))
     style.title(panel, "memory")
-    _legend(panel, ncols=2, loc="upper right")
+    style.legend_on_top(panel)
 
 
 def _along(panel: Axes, verdict: PathVerdict) -> None:
@@ -208,15 +212,15 @@ def _along(panel: Axes, verdict: PathVerdict) -> None:
     steps, variance, error, drift, drift_error = map(style.numbers, found)
     times = style.numbers(verdict.states.times)
     t = np.interp(steps, np.arange(len(times)), times)
-    panel.axhline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
-    bars: dict[str, Any] = {"lw": 0, "elinewidth": 1.0, "ms": 3.0}
+    panel.axhline(1.0, color=style.INK, lw=style.THIN, ls=style.DASHED)
+    bars: dict[str, Any] = {"lw": 0, "elinewidth": style.THIN, "ms": 3.0}
     panel.errorbar(t, variance, error, fmt="o", color=style.BLUE, label="variance of z", **bars)
     steady = drift_error < _STEADY
     if steady.sum() > len(steady) // 2:
         values = drift[steady], drift_error[steady]
         label = "drift, by a factor"
-        panel.errorbar(t[steady], *values, fmt="s", color="#D55E00", label=label, **bars)
-        _legend(panel)
+        panel.errorbar(t[steady], *values, fmt="s", color=style.RED, label=label, **bars)
+        style.legend_on_top(panel)
     panel.set(xlabel="time t", ylabel="simulated/believed")
     style.title(panel, "along the run")
 

@@ -25,7 +25,6 @@ from sdegen.plots import style
 
 _R = TypeVar("_R")
 _BARS = 40  # of a curve, at most: more are a band
-_DASHED = (0, (5, 3))
 
 
 def correlation(
@@ -51,7 +50,7 @@ def correlation(
         c, error = (_coordinate(v, coordinate) for v in (each.covariance, each.error))
         _curve(panel, i, name, style.numbers(each.lags), c, error)
     _exact(panel, next(iter(results.values())).lags, exact)
-    panel.axhline(0, color=style.GREY, lw=0.8)
+    panel.axhline(0, color=style.GREY, lw=style.THIN)
     panel.set(xlabel="lag τ, units of time", ylabel="correlation C(τ), units of x²")
     panel.margins(x=0.01)
     return _with_legend(figure, panel)
@@ -130,11 +129,11 @@ def radial_distribution(r: Tensor, g: Tensor, error: Tensor | None = None) -> Fi
             )
     at, height, bars = (style.numbers(parts.get(k, 0 * parts["r"])) for k in ("r", "g", "error"))
     figure, panel = style.one_panel(6.4, 3.8)
-    panel.axhline(1, color=style.INK, lw=1.0, ls=_DASHED, label="no interaction")
+    panel.axhline(1, color=style.INK, lw=style.THIN, ls=style.DASHED, label="no interaction")
     panel.fill_between(at, height - bars, height + bars, color=style.BLUE, alpha=0.3, lw=0)
     name = "measured" if error is None else "measured, ± standard error"
-    panel.plot(at, height, color=style.BLUE, lw=1.4, label=name)
-    panel.set(xlabel="distance r, units of length", ylabel="g(r)")
+    panel.plot(at, height, color=style.BLUE, lw=style.LINE, label=name)
+    panel.set(xlabel="distance r, units of length", ylabel="g(r), over that of no interaction")
     panel.set_ylim(bottom=0)
     panel.margins(x=0.01)
     return _with_legend(figure, panel)
@@ -164,11 +163,10 @@ def survival(
     if log:
         least = 0.7 / max(each.count for each in results.values())
         panel.set(yscale="log", ylim=(max(least, panel.get_ylim()[0]), 1.3))
-        style.plain_log(panel.yaxis)
     else:
         panel.set_ylim(0, 1.05)
     panel.margins(x=0.01)
-    return _with_legend(figure, panel)
+    return _with_legend(figure, panel, "y" if log else "")
 
 
 def _by_name(name: str, result: object, kind: type[_R], what: str) -> dict[str, _R]:
@@ -217,11 +215,18 @@ def _curve(
     label = name or "measured, ± standard error"
     if len(x) <= _BARS:
         panel.errorbar(
-            x, y, np.stack([below, error]), fmt=marker, ms=3.6, lw=1.1, color=colour, label=label
+            x,
+            y,
+            np.stack([below, error]),
+            fmt=marker,
+            ms=3.6,
+            lw=style.THIN,
+            color=colour,
+            label=label,
         )
         return
     panel.fill_between(x, y - below, y + error, color=colour, alpha=0.25, lw=0)
-    panel.plot(x, y, color=colour, lw=1.3, label=label)
+    panel.plot(x, y, color=colour, lw=style.LINE, label=label)
 
 
 def _exact(
@@ -238,18 +243,19 @@ def _exact(
         )
     at, y = style.numbers(x), style.numbers(values)
     seen = ((y > 0) | (not log)) & ((at > 0) | (not across))
-    panel.plot(at[seen], y[seen], color=style.INK, lw=1.2, ls=_DASHED, label="exact", zorder=4)
+    panel.plot(
+        at[seen], y[seen], color=style.INK, lw=style.THIN, ls=style.DASHED, label="exact", zorder=4
+    )
 
 
 def _log_log(figure: Figure, panel: Axes) -> Figure:
     """Make both axes logarithmic, with readable numbers."""
     panel.set(xscale="log", yscale="log")
-    style.plain_log(panel.xaxis)
-    style.plain_log(panel.yaxis)
-    return _with_legend(figure, panel)
+    return _with_legend(figure, panel, "xy")
 
 
-def _with_legend(figure: Figure, panel: Axes) -> Figure:
-    """Put a legend where it covers least."""
-    panel.legend(frameon=False, loc="best", fontsize=9)
+def _with_legend(figure: Figure, panel: Axes, log: str = "") -> Figure:
+    """Put a legend where it covers nothing, and readable numbers at logarithmic axes."""
+    style.legend_on_top(panel)
+    style.log_axes(panel, log)
     return figure

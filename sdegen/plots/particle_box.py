@@ -26,7 +26,7 @@ from sdegen.plots import style
 from sdegen.plots.film import FRAMES, write_film
 
 _PALE = 0.75  # how much of a colour the deepest particle loses
-_MARKED = "#D55E00"
+_MARKED = style.RED
 
 
 def particles(
@@ -200,4 +200,5 @@ def _words(frames: style.Array, times: style.Array, k: int) -> str:
     """Return the title of a frame."""
     when = f", t = {float(times[k]):.3g}" if len(times) else ""
     deep = ", pale: far" if frames.shape[2] == 3 else ""
-    return f"{frames.shape[1]:,} particles{when}{deep}"
+    count = frames.shape[1]
+    return f"{count:,} particle{'s' * (count != 1)}{when}{deep}"

@@ -42,10 +42,12 @@ def reverse_kernels(kernels: Mapping[str, Sequence[ReverseKernel]]) -> Figure:
             ("K", [one.mean_kl for one in ordered]),
             ("C", [float(one.masses @ one.kurtosis.abs()) for one in ordered]),
         ):
-            axes[letter].plot(dt, values, marker, ls="-", ms=4.5, lw=1.3, color=colour, label=name)
+            axes[letter].plot(
+                dt, values, marker, ls="-", ms=4.5, lw=style.LINE, color=colour, label=name
+            )
     labels = {"K": "KL to a Gaussian, nats", "C": "mean of abs(excess kurtosis)"}
     for letter, label in labels.items():
-        axes[letter].set(xscale="log", yscale="log", xlabel="step dt", ylabel=label)
-        style.plain_log(axes[letter].xaxis)
-    style.legend_below(figure, axes["K"], 8.5)
+        axes[letter].set(xscale="log", yscale="log", xlabel="step dt, units of time", ylabel=label)
+        style.log_axes(axes[letter])
+    style.legend_below(figure, axes["K"])
     return figure

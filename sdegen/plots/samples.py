@@ -1,8 +1,9 @@
-"""Trajectories, samples, images, losses and curves as figures."""
+"""Trajectories, samples, losses and curves as figures."""
 
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,10 +15,11 @@ from sdegen.core.requests import as_number, as_numbers, as_state, check_kind
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
+from sdegen.plots.ticks import scientific
 from sdegen.score.levels import LevelLosses
 from sdegen.training.result import TrainResult
 
-_Curves = Mapping[str, Sequence[tuple[float, float]]]
+_Curves = Mapping[str, Sequence[tuple[float, ...]]]
 
 _DOTS = 4_000  # of a scatter, at most
 
@@ -47,7 +49,9 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
     figure, panel = style.one_panel(*((7.0, 3.4) if on_line else (5.0, 5.0)))
     # the first on top of the others, so that one life can be followed
     for i in reversed(range(states.shape[1])):
-        colour, width, alpha = ("#D55E00", 1.3, 1.0) if i == 0 else (style.BLUE, 0.6, 0.4)
+        colour, width, alpha = (
+            (style.RED, style.LINE, 1.0) if i == 0 else (style.BLUE, style.HAIR, 0.4)
+        )
         if on_line:
             panel.plot(times, states[:, i, 0], lw=width, alpha=alpha, color=colour)
         else:
@@ -101,79 +105,12 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
     return figure
 
 
-def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8) -> Figure:
-    """Draw sheets of images side by side, ink dark on white.
-
-    Args:
-        images: Images by the title of their sheet, shape (n, 1, height, width), in [−1, 1].
-        rows: Rows of a sheet.
-        columns: Columns of a sheet.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: If images have another shape.
-    """
-    check_kind("images", images, Mapping, "a mapping of names to images")
-    check_count("rows", rows)
-    check_count("columns", columns)
-    letters = "ABCDEF"[: len(images)]
-    size = 3.4
-    figure, axes = style.panels(
-        letters, size * len(images), size * rows / columns + 0.35, gap=0.05
-    )
-    for letter, (title, sheet) in zip(letters, images.items(), strict=True):
-        tiles = _images(sheet)[: rows * columns]
-        _tiles(axes[letter], tiles, rows, columns)
-        style.title(axes[letter], title)
-    return figure
-
-
-def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Figure:
-    """Draw noise becoming images: a row is one trajectory, a column one time.
-
-    Args:
-        path: A run of reverse dynamics that kept its path, shape (T, n, 1, height, width).
-        rows: How many trajectories, the first ones.
-        columns: How many of the times, denser towards the last, where noise becomes an image.
-
-    Returns:
-        The figure.
-
-    Raises:
-        ValueError: If states are not images, or the path was not kept.
-    """
-    check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
-    check_count("rows", rows)
-    check_count("columns", columns)
-    if len(path.times) < 2:
-        raise ValueError(
-            "denoising_strip needs the path, but it has one time; simulate with keep_path=True."
-        )
-    columns = min(columns, len(path.times))
-    left = np.linspace(1, 0, columns) ** 2
-    which = ((len(path.times) - 1) * (1 - left)).round().astype(int)
-    chosen = path.finite[which.tolist()][:, :rows].transpose(0, 1).flatten(0, 1)
-    rows = len(chosen) // columns
-    figure, panel = style.one_panel(0.85 * columns, 0.85 * rows + 0.45)
-    tiles = _images(chosen)
-    _tiles(panel, tiles, rows, columns)
-    pitch = tiles.shape[2] + 1
-    ticks = pitch * np.arange(columns) + tiles.shape[2] / 2 - 0.5
-    panel.set_xticks(ticks, [f"{float(path.times[int(k)]):.2g}" for k in which])
-    panel.xaxis.tick_top()
-    panel.tick_params(length=0)
-    panel.xaxis.set_label_position("top")
-    panel.set_xlabel("time t, from noise to data" + style.lost(path))
-    return figure
-
-
 def pareto(curves: _Curves, *, floor: float | None = None, quantity: str) -> Figure:
     """Draw the cost of a sample against its error, one line for each route.
 
     Args:
-        curves: (evaluations, distance) pairs by the name of the route.
+        curves: By the name of the route, (evaluations, distance), or with a third number, the
+            standard error of the distance, which is drawn as a bar.
         floor: Distance of exact samples, or None.
         quantity: What the distance is, for the axis.
 
@@ -183,7 +120,9 @@ def pareto(curves: _Curves, *, floor: float | None = None, quantity: str) -> Fig
     floor = None if floor is None else as_number("floor", floor)
     figure, panel = _log_log(curves)
     if floor is not None:
-        panel.axhline(floor, color=style.INK, lw=1.2, ls=(0, (5, 3)), label="floor: exact samples")
+        panel.axhline(
+            floor, color=style.INK, lw=style.THIN, ls=style.DASHED, label="floor: exact samples"
+        )
         panel.set_ylim(bottom=min(panel.get_ylim()[0], 0.85 * floor))
     return _labelled(figure, panel, "score evaluations per sample (nfe)", quantity)
 
@@ -194,7 +133,8 @@ def convergence(
     """Draw errors against the number of steps, and a line with the slope they should have.
 
     Args:
-        curves: (steps, error) pairs by name.
+        curves: By name, (steps, error), or with a third number, the standard error of the error,
+            which is drawn as a bar.
         slope: Slope of the line of reference, −1 for first order in 1/N.
         across: What the horizontal axis is.
         quantity: What the error is.
@@ -204,17 +144,19 @@ def convergence(
     """
     slope = as_number("slope", slope)
     figure, panel = _log_log(curves)
-    points = np.array([point for curve in curves.values() for point in curve], dtype=float)
+    points = np.array([point[:2] for curve in curves.values() for point in curve], dtype=float)
     ends = np.array([points[:, 0].min(), points[:, 0].max()])
     # just below all curves: the line is there to be compared with, not to cross them
     height = 0.6 * float((points[:, 1] / points[:, 0] ** slope).min())
     text = f"slope {slope:g}".replace("-", "−")
-    panel.plot(ends, height * ends**slope, color=style.GREY, lw=1.2, ls=(0, (5, 3)), label=text)
+    panel.plot(
+        ends, height * ends**slope, color=style.GREY, lw=style.THIN, ls=style.DASHED, label=text
+    )
     return _labelled(figure, panel, across, quantity)
 
 
 def histogram(values: Tensor, *, quantity: str) -> Figure:
-    """Draw how often a number occurs, and where its mean is.
+    """Draw how often a number occurs, and where its mean is, with their standard errors.
 
     Args:
         values: One number for each sample, shape (n,).
@@ -238,9 +180,14 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
     figure, panel = style.one_panel(6.0, 3.4)
     mean = float(numbers.mean())
     panel.stairs(height, edges, fill=True, color=style.ORANGE, alpha=0.5)
-    panel.axvline(mean, color=style.INK, lw=1.2, ls=(0, (4, 3)))
-    panel.set(xlabel=quantity, ylabel="density")
-    style.title(panel, f"{len(numbers):,} samples, mean {mean:.4g}")
+    style.counting_errors(panel, height, edges, len(numbers))
+    panel.axvline(mean, color=style.INK, lw=style.THIN, ls=style.DASHED)
+    panel.set(xlabel=quantity, ylabel="density p, ± standard error")
+    panel.set_ylim(bottom=0)
+    told = f"{mean:.4g}".replace("-", "−")
+    if len(numbers) > 1:
+        told += f" ± {scientific(float(numbers.std(ddof=1)) / math.sqrt(len(numbers)))}"
+    style.title(panel, f"{len(numbers):,} samples, mean {told}")
     return figure
 
 
@@ -259,23 +206,23 @@ def loss_curve(result: TrainResult) -> Figure:
     mean = np.convolve(losses, np.full(window, 1 / window), "valid")
     steps = np.arange(1, len(losses) + 1)
     figure, panel = style.one_panel(7.0, 3.6)
-    panel.plot(steps, losses, color=style.GREY, lw=0.5, alpha=0.35, label="one step")
-    panel.plot(
-        steps[window - 1 :], mean, color=style.BLUE, lw=1.5, label=f"mean of {window} steps"
-    )
+    panel.plot(steps, losses, color=style.GREY, lw=style.HAIR, alpha=0.6, label="one step")
+    if window > 1:
+        name = f"mean of {window} steps"
+        panel.plot(steps[window - 1 :], mean, color=style.BLUE, lw=style.LINE, label=name)
     if len(result.validation_losses):
         curve = map(style.numbers, (result.validation_steps, result.validation_losses))
-        panel.plot(*curve, "o-", color="#D55E00", ms=3.5, lw=1.2, label="validation")
+        panel.plot(*curve, "o-", color=style.RED, ms=3.5, lw=style.THIN, label="validation")
     panel.axvline(
-        result.selected_step, color=style.INK, lw=1, ls=(0, (4, 3)), label="weights kept"
+        result.selected_step, color=style.INK, lw=style.THIN, ls=style.DASHED, label="weights kept"
     )
-    panel.set(xlabel="training step", ylabel="loss", yscale="log")
+    panel.set(xlabel="training step", ylabel="loss, mean of a batch", yscale="log")
     # the first steps are far above all others, and would flatten them
     low, high = np.quantile(losses, [0.002, 0.99])
     panel.set_ylim(0.9 * low, 1.15 * max(high, mean.max() if len(mean) < 3 else mean[1:].max()))
-    style.plain_log(panel.yaxis)
+    style.log_axes(panel, "y")
     panel.margins(x=0.01)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    style.legend_beside(figure)
     return figure
 
 
@@ -294,59 +241,52 @@ def loss_by_level(result: LevelLosses) -> Figure:
     figure, panel = style.one_panel(7.0, 3.6)
     curves = [("data", result.losses, result.errors, style.BLUE)]
     if result.validation is not None and result.validation_errors is not None:
-        curves.append(("validation", result.validation, result.validation_errors, "#D55E00"))
+        curves.append(("validation", result.validation, result.validation_errors, style.RED))
     for name, losses, errors, color in curves:
         y, spread = style.numbers(losses), 2 * style.numbers(errors)
         panel.fill_between(level, y - spread, y + spread, color=color, alpha=0.2, lw=0)
-        panel.plot(level, y, "o-", color=color, ms=3, lw=1.3, label=name)
+        panel.plot(level, y, "o-", color=color, ms=3, lw=style.LINE, label=name)
     panel.set(
-        xlabel="t" if snr is None else "log SNR = log α²/σ²  (noise to the left)",
-        ylabel="E ‖ε̂ − ε‖²/d",
+        xlabel="time t" if snr is None else "log SNR = log α²/σ²  (noise to the left)",
+        ylabel="E ‖ε̂ − ε‖²/d, ± 2 standard errors",
     )
     panel.margins(x=0.01)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    style.legend_beside(figure)
     return figure
 
 
 def _log_log(curves: _Curves) -> tuple[Figure, Axes]:
-    """Draw one line with markers for each curve, on logarithmic axes."""
+    """Draw one line with markers for each curve, with bars where errors are known."""
     check_kind("curves", curves, Mapping, "a mapping of names to (x, y)")
     figure, panel = style.one_panel(7.6, 4.0)
+    heights = []
     for i, (name, curve) in enumerate(curves.items()):
-        a, b = np.array(sorted(curve), dtype=float).T
+        lengths = {len(point) for point in curve}
+        if lengths not in ({2}, {3}):
+            raise ValueError(
+                f"curves[{name!r}] must be a list of (x, y), or of (x, y, standard error), but "
+                f"has points of {sorted(lengths)} numbers; pass [(10, 0.3), (20, 0.1)]."
+            )
+        points = np.array(sorted(curve), dtype=float)
         marker, colour = style.look(i)
-        panel.plot(a, b, marker, ls="-", ms=5, lw=1.4, color=colour, label=name)
+        look: dict[str, Any] = {"ms": 4.5, "lw": style.LINE, "color": colour, "label": name}
+        x, y = points[:, 0], points[:, 1]
+        heights.append(y[y > 0])
+        if points.shape[1] == 2:
+            panel.plot(x, y, marker, ls="-", **look)
+        else:
+            bars = np.stack([np.minimum(points[:, 2], 0.999 * y), points[:, 2]])
+            panel.errorbar(x, y, bars, fmt=f"{marker}-", elinewidth=style.THIN, **look)
     panel.set(xscale="log", yscale="log")
+    seen = np.concatenate(heights) if heights else np.ones(1)
+    if len(seen):  # a bar that reaches 0 is cut off by the axis
+        panel.set_ylim(bottom=max(panel.get_ylim()[0], 0.3 * float(seen.min())))
     return figure, panel
 
 
 def _labelled(figure: Figure, panel: Axes, across: str, quantity: str) -> Figure:
     """Return what `_log_log` drew, with names and readable numbers at its axes, and a legend."""
     panel.set(xlabel=across, ylabel=quantity)
-    style.plain_log(panel.xaxis)
-    style.plain_log(panel.yaxis)
-    figure.legend(loc="outside right center", frameon=False, fontsize=9)
+    style.log_axes(panel)
+    style.legend_beside(figure)
     return figure
-
-
-def _images(states: Tensor) -> style.Array:
-    """Return images as (n, height, width)."""
-    array = style.numbers(states)
-    if array.ndim != 4 or array.shape[1] != 1:
-        raise ValueError(
-            f"images must have shape (n, 1, height, width), but have {array.shape}; reshape them."
-        )
-    return array[:, 0]
-
-
-def _tiles(panel: Axes, images: style.Array, rows: int, columns: int) -> None:
-    """Draw images as one picture, row by row, a white pixel apart."""
-    _, height, width = images.shape
-    sheet = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), np.nan)
-    for i, image in enumerate(images):
-        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        sheet[top : top + height, left : left + width] = image
-    panel.imshow(sheet, cmap="gray_r", vmin=-1, vmax=1, interpolation="nearest")
-    panel.set(xticks=[], yticks=[])
-    panel.grid(False)
-    panel.spines[:].set_visible(False)

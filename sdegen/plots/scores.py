@@ -30,30 +30,34 @@ def score_residuals(result: ScoreResiduals) -> Figure:
     check_kind("result", result, ScoreResiduals, "ScoreResiduals, as score_residuals returns them")
     snr = result.log_snr
     level = style.numbers(result.times if snr is None else snr)
-    label = "t" if snr is None else "log SNR = log α²/σ²  (noise to the left)"
+    label = "time t" if snr is None else "log SNR = log α²/σ²  (noise to the left)"
     figure, axes = style.panels("EFS", 11.4, 3.7, gap=0.04)
     limits = {check.name: check.threshold for check in result.checks}
     _sizes(axes["E"], level, [("|s − s*|/|s*|", result.error, result.error_bars)])
     factor, bars = style.numbers(result.factor), 2 * style.numbers(result.factor_bars)
-    axes["F"].errorbar(level, factor, bars, fmt="o", ms=4, lw=1.2, color=style.BLUE, capsize=2)
-    axes["F"].axhline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
+    axes["F"].errorbar(
+        level, factor, bars, fmt="o", ms=4, lw=style.THIN, color=style.BLUE, capsize=2
+    )
+    axes["F"].axhline(1.0, color=style.INK, lw=style.THIN, ls=style.DASHED)
     slopes = [
         ("curl", result.curl, result.curl_bars),
         ("Fokker–Planck equation", result.equation, result.equation_bars),
     ]
     _sizes(axes["S"], level, slopes)
-    axes["S"].legend(frameon=False, fontsize=8)
     for panel, name in (("E", "score, factor"), ("S", "score, curl")):
         if name in limits:
-            axes[panel].axhline(limits[name], color=style.INK, lw=1.0, ls=(0, (4, 3)))
-    for panel, title in (
-        ("E", "error of the score over its size, and the limit"),
-        ("F", "factor c of s ≈ c s*"),
-        ("S", "slopes: what is 0 of an exact score"),
+            axes[panel].axhline(limits[name], color=style.INK, lw=style.THIN, ls=style.DASHED)
+    for panel, quantity, title in (
+        ("E", "|s − s*|/|s*|", "error of the score over its size, and the limit"),
+        ("F", "factor c", "factor c of s ≈ c s*"),
+        ("S", "over the size of the slopes", "slopes: what is 0 of an exact score"),
     ):
-        axes[panel].set(xlabel=label)
+        axes[panel].set(xlabel=label, ylabel=f"{quantity}, ± 2 standard errors")
         style.title(axes[panel], title)
-    figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=8.5)
+    style.log_axes(axes["E"], "y")
+    style.legend_on_top(axes["S"], 1)
+    style.log_axes(axes["S"], "y")
+    figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=style.NOTE)
     return figure
 
 

@@ -1,8 +1,10 @@
 """The look of all figures: panels, colours, titles, histograms.
 
 Figures are made without pyplot: none stays behind in a global list, and no backend is chosen for
-the user. All have one look, set by `panels` and the constants below: thin axes, colours that
-colour-blind readers can tell apart (Okabe and Ito 2008), axes labelled with symbol and unit.
+the user; nothing of matplotlib's own settings is changed. All have one look, set by `panels` and
+the constants below: thin axes, two sizes of text, three widths of lines, colours that colour-blind
+readers can tell apart (Okabe and Ito 2008), axes labelled with symbol and unit, and legends where
+no data are. Units are reduced, those of the SDE, with k_B = 1.
 """
 
 import math
@@ -10,44 +12,50 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import Tensor
 
+from sdegen.core.accuracy import ErrorEstimate, largest
 from sdegen.core.trajectory import Trajectory
+from sdegen.plots.ticks import log_ticks, scientific
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BLUE, ORANGE, INK, GREY = "#0072B2", "#E69F00", "#222222", "#8A8A8A"
-CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+BLUE, RED, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+INK, GREY = "#222222", "#8A8A8A"
+CYCLE = (BLUE, RED, GREEN, "#CC79A7", ORANGE, "#56B4E9", INK)
 MARKERS = "os^DvPX"
 # from paper to ink through blue: where there is no density there is no colour
 _SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", BLUE, "#00263D"]
 DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
-_DPI = 150
+DPI = 150
 BINS = 60  # of a histogram, at most
+
+LABEL, TICK, LEGEND, NOTE = 9.5, 8.5, 8.5, 8.5  # points; titles are as large as labels
+LINE, THIN, HAIR = 1.6, 1.0, 0.6  # points: curves, references, grids
+DASHED, DOTTED = (0, (4, 3)), (0, (1, 2))
+_ROW = 0.085  # of a panel's height, for a row of a legend, where it is 3.4 inches high
 
 
 def panels(
     mosaic: str | list[list[str]], width: float, height: float, *, gap: float = 0.02
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with panels named by letters or words, all in one style; sizes in inches."""
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
     axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]
     for panel in axes.values():
         panel.set_prop_cycle(color=CYCLE)
         panel.spines[["top", "right"]].set_visible(False)
         panel.spines[["left", "bottom"]].set_color(GREY)
-        panel.tick_params(color=GREY, labelsize=8.5)
-        panel.grid(color="#E6E6E6", lw=0.6)
+        panel.tick_params(color=GREY, labelsize=TICK)
+        panel.grid(color="#E6E6E6", lw=HAIR)
         panel.set_axisbelow(True)
-        panel.xaxis.label.set_fontsize(9.5)
-        panel.yaxis.label.set_fontsize(9.5)
+        panel.xaxis.label.set_fontsize(LABEL)
+        panel.yaxis.label.set_fontsize(LABEL)
     return figure, axes
 
 
@@ -64,7 +72,7 @@ def look(i: int) -> tuple[str, str]:
 
 def title(panel: Axes, text: str) -> None:
     """Set a title in the size of all others."""
-    panel.set_title(text, fontsize=9.5)
+    panel.set_title(text, fontsize=LABEL)
 
 
 def numbers(values: Tensor) -> Array:
@@ -118,6 +126,16 @@ def bars(panel: Axes, height: Array, edges: Array, count: int) -> StepPatch:
     )
 
 
+def counting_errors(panel: Axes, height: Array, edges: Array, count: int) -> None:
+    """Draw the standard error of each bar of a density histogram: √(m (1 − m)/n) of its mass m."""
+    width = np.diff(edges)
+    mass = height * width
+    error = np.sqrt(mass * np.clip(1 - mass, 0, 1) / count) / width
+    middle, seen = 0.5 * (edges[1:] + edges[:-1]), mass > 0
+    low, high = (height - error)[seen], (height + error)[seen]
+    panel.vlines(middle[seen], low, high, color=GREY, lw=HAIR)
+
+
 def shaded(panel: Axes, x: Array, y: Array, p: Array, norm: Normalize) -> QuadMesh:
     """Draw a density over two axes as colour."""
     panel.grid(False)
@@ -138,24 +156,71 @@ def colorbar(
 ) -> None:
     """Put the scale of a picture in colour beside its panel."""
     bar = figure.colorbar(image, ax=panel, pad=0.01, aspect=aspect, extend=extend)
-    bar.set_label(label, size=9.5)
-    bar.ax.tick_params(labelsize=8.5)
+    bar.set_label(label, size=LABEL)
+    bar.ax.tick_params(labelsize=TICK, color=GREY)
     bar.outline.set_visible(False)
 
 
-def legend_below(figure: Figure, panel: Axes, size: float = 9) -> None:
+def legend_below(figure: Figure, panel: Axes) -> None:
     """Put one legend for all panels under them."""
     handles, names = panel.get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=size
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=len(names),
+        frameon=False,
+        fontsize=LEGEND,
     )
 
 
-def plain_log(axis: Axis) -> None:
-    """Set ticks 1, 2, 5, 10 … in plain numbers on a logarithmic axis of a few decades."""
-    low, high = axis.get_view_interval()
-    if high > 3e3 * low:
-        return
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axis.set_minor_locator(NullLocator())
+def legend_beside(figure: Figure) -> None:
+    """Put one legend for all panels to their right."""
+    figure.legend(loc="outside right center", frameon=False, fontsize=LEGEND)
+
+
+def legend_on_top(panel: Axes, columns: int = 3) -> None:
+    """Put a legend into the upper end of a panel, and raise that end, so that it covers nothing.
+
+    Args:
+        panel: The panel, when all is drawn and its limits are set.
+        columns: How many names a row of it has, at most.
+    """
+    handles, names = panel.get_legend_handles_labels()
+    columns = min(columns, len(names))
+    rows = math.ceil(len(names) / columns)
+    height = panel.bbox.height / DPI
+    share = min(0.6, 0.03 + _ROW * rows * 3.4 / height)
+    low, high = panel.get_ylim()
+    if panel.get_yscale() == "log":
+        panel.set_ylim(low, high * (high / low) ** (share / (1 - share)))
+    else:
+        panel.set_ylim(low, high + (high - low) * share / (1 - share))
+    panel.legend(
+        handles, names, loc="upper right", ncols=columns, frameon=False, fontsize=LEGEND,
+        borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def log_axes(panel: Axes, which: str = "xy") -> None:
+    """Make axes of a panel logarithmic, with ticks that can be read; call it when all is drawn."""
+    for name in which:
+        panel.set(**{f"{name}scale": "log"})
+        log_ticks(getattr(panel, f"{name}axis"))
+
+
+def error_in_words(error: object, name: str, of: str = "") -> str:
+    """Return the words on an estimated error, "error of p ≤ 2·10⁻⁶ of its peak", or nothing.
+
+    Args:
+        error: An `ErrorEstimate`, or None where none was made.
+        name: The attribute that it is of.
+        of: What it is relative to; nothing where that is the value itself.
+    """
+    if not isinstance(error, ErrorEstimate) or name not in error:
+        return ""
+    most = largest(error[name])
+    if not math.isfinite(most):
+        return ""
+    told = f"error of {name} ≤ {scientific(most)}"
+    return f"{told} of {of}" if of else f"relative {told}"

@@ -17,7 +17,7 @@ from sdegen.plots.innovations import innovations
 from sdegen.verification.budget import ErrorBudget
 from sdegen.verification.certificate import Certificate
 
-_PASSED, _FAILED = "#009E73", "#D55E00"
+_PASSED, _FAILED = style.GREEN, style.RED
 _LEAST, _MOST = 1e-4, 1e4  # of a check's value over its threshold, as far as it is drawn
 _NAMED = 8  # numbers of steps that fit on an axis
 
@@ -46,19 +46,24 @@ def certificate(result: Certificate) -> Figure:
             "there are no densities to draw in this certificate; print it, its checks are numbers."
         )
     judged = [check for check in result.checks if check.verdict != "not judged"]
-    height = max(3.6, 0.26 * len(judged) + 1.6)
+    height = max(3.6, 0.32 * len(judged) + 1.6)
     figure, axes = style.panels("LLCCC", 11.0, height)
     panel, x = axes["L"], style.numbers(law.x)
     states = path.states[-1, ~path.nonfinite, 0]
     heights, edges = style.histogram(style.numbers(states), x)
     style.bars(panel, heights, edges, len(states))
-    panel.plot(x, style.numbers(law.p[-1]), color=style.BLUE, lw=1.6, label="law of the chain")
+    style.counting_errors(panel, heights, edges, len(states))
+    panel.plot(
+        x, style.numbers(law.p[-1]), color=style.BLUE, lw=style.LINE, label="law of the chain"
+    )
     if result.density is not None:
         density = style.numbers(result.density.p[-1])
-        panel.plot(x, density, color=style.INK, lw=1.0, ls=(0, (4, 3)), label="Fokker–Planck")
+        panel.plot(
+            x, density, color=style.INK, lw=style.THIN, ls=style.DASHED, label="Fokker–Planck"
+        )
     panel.set(xlim=(x[0], x[-1]), xlabel="position x", ylabel="density p(x, t)")
     style.title(panel, f"t = {float(law.times[-1]):.3g}")
-    panel.legend(frameon=False, fontsize=8)
+    style.legend_on_top(panel, 1)
 
     table = axes["C"]
     ratios = [c.value / c.threshold if c.threshold > 0 else _MOST * (c.value > 0) for c in judged]
@@ -67,13 +72,16 @@ def certificate(result: Certificate) -> Figure:
     # the bar starts at the left end, which a logarithmic axis needs to be told
     drawn = np.clip(ratios, 1.3 * _LEAST, _MOST)
     table.barh(rows, drawn - _LEAST, left=_LEAST, color=colours, height=0.62)
-    table.axvline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
+    table.axvline(1.0, color=style.INK, lw=style.THIN, ls=style.DASHED)
     names = [c.name if c.time is None else f"{c.name}, t = {c.time:.3g}" for c in judged]
-    table.set_yticks(rows, [textwrap.fill(name, 44) for name in names], fontsize=7)
-    table.set(xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold")
+    table.set_yticks(rows, [textwrap.fill(name, 44) for name in names], fontsize=style.TICK)
+    table.set(
+        xscale="log", xlim=(_LEAST, _MOST), xlabel="value over its threshold", ylabel="check"
+    )
+    style.log_axes(table, "x")
     table.grid(visible=False, axis="y")
     style.title(table, f"{len(result.failed)} of {len(judged)} checks failed")
-    figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=8.5)
+    figure.supxlabel(textwrap.fill(result.summary, 130), fontsize=style.NOTE)
     return figure
 
 
@@ -96,7 +104,7 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
     figure, axes = style.panels("TW", 9.6, 3.8)
     steps = sorted(budgets)
     for letter, quantity, label in (
-        ("T", "total_variation", "total variation"),
+        ("T", "total_variation", "total variation, from 0 to 1"),
         ("W", "wasserstein", "Wasserstein-1, in units of x"),
     ):
         panel = axes[letter]
@@ -108,15 +116,17 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
                 continue
             n, value = np.array(positive).T
             marker, colour = style.look(i)
-            width, colour = (1.8, style.INK) if part.cause == "whole" else (1.3, colour)
+            width, colour = (
+                (style.LINE, style.INK) if part.cause == "whole" else (style.THIN, colour)
+            )
             panel.plot(n, value, marker, ls="-", ms=4.5, lw=width, color=colour, label=part.cause)
         panel.set(xscale="log", yscale="log", xlabel="number of steps N", ylabel=label)
-        if len(steps) <= _NAMED:
+    accuracy = max(budget.accuracy for budget in budgets.values())
+    axes["T"].axhline(accuracy, color=style.INK, lw=style.THIN, ls=style.DOTTED, label="accuracy")
+    for panel in axes.values():
+        style.log_axes(panel)
+        if 1 < len(steps) <= _NAMED:
             panel.set_xticks(steps, [f"{n:,}" for n in steps])
             panel.xaxis.set_minor_locator(NullLocator())
-        else:
-            style.plain_log(panel.xaxis)
-    accuracy = max(budget.accuracy for budget in budgets.values())
-    axes["T"].axhline(accuracy, color=style.GREY, lw=1.0, ls=(0, (1, 2)), label="accuracy")
-    style.legend_below(figure, axes["T"], 8.5)
+    style.legend_below(figure, axes["T"])
     return figure

@@ -253,6 +253,11 @@ FOLLOWED = {
         lambda: plots.image_sheet({"flat": torch.zeros(4, 16)}),
         lambda: _drawn(plots.image_sheet({"flat": torch.zeros(4, 16).reshape(4, 1, 4, 4)})),
     ),
+    "a curve of single numbers": (
+        r"must be a list of \(x, y\), or of \(x, y, standard error\), but has points of",
+        lambda: plots.convergence({"Heun": [(0.3,), (0.1,)]}, slope=-1),
+        lambda: _drawn(plots.convergence({"Heun": [(10, 0.3), (20, 0.1)]}, slope=-1)),
+    ),
     "three coordinates on a track": (
         r"but these have shape \{\}; pick two of them",
         lambda: plots.paths(simulate(OU, torch.zeros(9, 3, dtype=F64))),

@@ -10,6 +10,7 @@ from matplotlib.quiver import Quiver
 from PIL import Image
 
 import sdegen as sg
+from sdegen.plots.ticks import scientific
 from tests.plots.test_samples import is_publishable, panels
 
 WELL = sg.ItoProcess(drift=lambda x: x - x**3 + 0.1, diffusion=0.7)
@@ -38,7 +39,9 @@ def test_ridge_stands_on_its_times_and_has_one_scale(path):
     # the earliest in front, where it hides those behind it
     orders = [line.get_zorder() for line in curves]
     assert orders == sorted(orders, reverse=True)
-    assert panel.get_title() == f"density p(x, t), highest {float(path.p[0].max()):.3g}"
+    highest, error = f"highest {float(path.p[0].max()):.3g}", float(path.error["p"].max())
+    told = f"error of p ≤ {scientific(error)} of its peak"
+    assert panel.get_title() == f"density p(x, t), {highest}, {told}"
     assert is_publishable(figure)
     with pytest.raises(ValueError, match="needs two times or more, but the density has 1"):
         sg.plots.density_ridge(sg.DensityPath(path.times[:1], path.p[:1], path.x))
@@ -149,7 +152,7 @@ def test_the_modes_of_a_ring_with_a_current_are_drawn_on_their_own_nodes():
     rest = sg.Density(coarse.nodes, torch.full((41,), 1 / length, dtype=torch.float64))
     right = sg.plots.spectrum(modes, rest).axes[1]
     np.testing.assert_array_equal(right.get_lines()[1].get_xdata(), modes.x)
-    assert right.get_title() == "relaxation time 1/λ = 2"
+    assert right.get_title().startswith("relaxation time 1/λ = 2, relative error of rates ≤ ")
 
 
 def test_a_density_that_is_infinite_at_a_wall_is_drawn():

@@ -16,6 +16,7 @@ from PIL import Image
 import sdegen as sg
 from sdegen.core.noise import stream
 from sdegen.plots import density as plots_density
+from tests.plots.readable import faults
 
 TIMES = torch.linspace(0, 2, 21, dtype=torch.float64)
 
@@ -56,38 +57,9 @@ def panels(figure):
     return {axes.get_label(): axes for axes in figure.axes if axes.get_label() != "<colorbar>"}
 
 
-def is_publishable(figure, *, ticks=True):
-    """No two texts overlap, all are within the figure, and every axis says what it is."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    texts = []
-    for axes in figure.axes:
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label]
-        for axis, low, high in ((axes.xaxis, *axes.get_xlim()), (axes.yaxis, *axes.get_ylim())):
-            low, high = min(low, high), max(low, high)
-            slack = 1e-9 * (high - low)
-            for tick in axis.get_major_ticks():
-                if low - slack <= tick.get_loc() <= high + slack:
-                    texts += [label for label in (tick.label1, tick.label2) if label.get_visible()]
-        if axes.get_legend():
-            texts += axes.get_legend().get_texts()
-    for legend in figure.legends:
-        texts += legend.get_texts()
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t.get_text().strip()]
-    for text, box in boxes:
-        inside = figure.bbox.padded(1)
-        assert inside.contains(box.x0, box.y0), text
-        assert inside.contains(box.x1, box.y1), text
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert min(wide, high) < 1, f"{one!r} overlaps {other!r}"
-    if ticks:
-        for axes in figure.axes:
-            shared = not axes.xaxis.get_tick_params().get("labelbottom", True)
-            assert shared or axes.get_xlabel() or axes.get_label() == "<colorbar>"
-            shared = not axes.yaxis.get_tick_params().get("labelleft", True)
-            assert shared or axes.get_ylabel()
+def is_publishable(figure):
+    """Nothing overlaps or is cut off, and every axis says what it is."""
+    assert faults(figure) == []
     return True
 
 
@@ -207,7 +179,7 @@ def test_stationary_shows_the_difference():
     for energy in (None, x.square()):
         figure = sg.plots.stationary(off, exact, energy=energy)
         axes = panels(figure)
-        assert axes["E"].get_title() == "largest relative difference 1.0e-03"
+        assert axes["E"].get_title() == "largest relative difference 10⁻³"
         y = axes["E"].lines[0].get_ydata()
         assert np.isnan(y[:51]).all()  # nothing to be seen on a logarithm
         assert np.allclose(y[51:], 1e-3, rtol=1e-9)
@@ -284,7 +256,7 @@ def test_samples_2d_holds_all_clouds():
     assert len(axes["C"].lines[0].get_xdata()) == 499
     limits = {panel.get_xlim() + panel.get_ylim() for panel in axes.values()}
     assert len(limits) == 1
-    assert is_publishable(figure, ticks=False)
+    assert is_publishable(figure)
 
 
 def test_image_sheet_places_every_image():
@@ -301,7 +273,7 @@ def test_image_sheet_places_every_image():
         assert np.array_equal(sheet[top : top + 3, left : left + 2], images[i, 0])
     assert np.isnan(sheet[3]).all()  # a white line between rows
     assert np.isnan(axes["B"].images[0].get_array().filled(np.nan)[4:, 3:]).all()
-    assert is_publishable(figure, ticks=False)
+    assert is_publishable(figure)
     with pytest.raises(ValueError, match=r"shape \(n, 1, height, width\), but have \(5, 64\)"):
         sg.plots.image_sheet({"flat": torch.zeros(5, 64)})
 
@@ -319,7 +291,7 @@ def test_denoising_strip_runs_from_first_to_last():
     labels = [text.get_text() for text in panel.get_xticklabels()]
     assert labels == ["1", "0.56", "0.25", "0.061", "0.001"]
     assert "1 of 4 trajectories lost" in panel.get_xlabel()
-    assert is_publishable(figure, ticks=False)
+    assert is_publishable(figure)
     with pytest.raises(ValueError, match="simulate with keep_path=True"):
         sg.plots.denoising_strip(trajectory(states[-1:], times[-1:]))
 
@@ -408,3 +380,20 @@ def test_a_start_at_a_point_does_not_flatten_what_follows():
     top = next(axes for title, axes in panels.items() if title == "t = 4").get_ylim()[1]
     assert float(density.final.p.max()) < top < 4 * float(density.final.p.max())
     assert any(title.startswith("t = 0, up to ") for title in panels)
+
+
+@pytest.mark.parametrize("draw", ["pareto", "convergence"])
+def test_a_third_number_is_an_error_bar(draw):
+    options = {"quantity": "W1"} | ({"slope": -1} if draw == "convergence" else {})
+    curves = {"a": [(10, 0.3, 0.1), (20, 0.1, 0.2)], "b": [(10, 0.2), (20, 0.1)]}
+    figure = getattr(sg.plots, draw)(curves, **options)
+    panel = panels(figure)["P"]
+    (container,) = panel.containers
+    low, high = np.array([segment[:, 1] for segment in container[2][0].get_segments()]).T
+    np.testing.assert_allclose(high, [0.4, 0.3])
+    np.testing.assert_allclose(low, [0.2, 0.0001])  # 0 has no logarithm
+    assert panel.get_ylim()[0] >= 0.0299  # and the axis is not stretched to it
+    assert is_publishable(figure)
+    for bad in ([(1,)], [(1, 2), (1, 2, 3)], []):
+        with pytest.raises(ValueError, match=r"^curves\['a'\] must be a list of \(x, y\), or"):
+            getattr(sg.plots, draw)({"a": bad}, **options)

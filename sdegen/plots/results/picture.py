@@ -67,7 +67,7 @@ def of_labels(held: Labels) -> Figure:
         if held.long:
             style.title(axes[letter], next(iter(variables)).replace("_", " "))
     if len(groups) > len(shown):
-        figure.suptitle(f"{len(shown)} of {len(groups)} quantities", fontsize=9.5)
+        figure.suptitle(f"{len(shown)} of {len(groups)} quantities", fontsize=style.LABEL)
     return figure
 
 
@@ -117,16 +117,15 @@ def _named(
         panel.set_ylabel(textwrap.fill(text, 42))
     if at is None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if "x" in held.log and not words:
-        panel.set_xscale("log")
-        style.plain_log(panel.xaxis)
-    if "y" in held.log and not words:
-        panel.set_yscale("log")
-        style.plain_log(panel.yaxis)
+    if not words:
+        panel.set(**{f"{name}scale": "log" for name in held.log})
     if lines > LINES:
         style.title(panel, f"{LINES} of {lines} curves")
     if panel.get_legend_handles_labels()[1]:
-        panel.legend(frameon=False, fontsize=8, loc="best")
+        style.legend_on_top(panel)
+    for name in "xy":
+        if getattr(panel, f"get_{name}scale")() == "log":
+            style.log_axes(panel, name)
 
 
 def _lines(name: str, variable: Variable) -> list[tuple[str, Array, Array | None]]:
@@ -156,17 +155,33 @@ def curve(
     seen = np.isfinite(y) & ((y > 0) if "y" in log else True) & ((x > 0) if "x" in log else True)
     x, y = x[seen], y[seen]
     if error is None:
-        panel.plot(x, y, marker if len(x) <= _BARS else "", ls="-", ms=3, lw=1.3, color=colour,
-                   label=label or None)  # fmt: skip
+        panel.plot(
+            x,
+            y,
+            marker if len(x) <= _BARS else "",
+            ls="-",
+            ms=3,
+            lw=style.LINE,
+            color=colour,
+            label=label or None,
+        )
         return
     bars = np.where(np.isfinite(error[seen]), error[seen], 0.0)
     below = np.minimum(bars, 0.999 * y) if "y" in log else bars
     if len(x) <= _BARS:
-        panel.errorbar(x, y, np.stack([below, bars]), fmt=marker, ms=3.4, lw=1.1, color=colour,
-                       label=label or "± standard error")  # fmt: skip
+        panel.errorbar(
+            x,
+            y,
+            np.stack([below, bars]),
+            fmt=marker,
+            ms=3.4,
+            lw=style.THIN,
+            color=colour,
+            label=label or "± standard error",
+        )
         return
     panel.fill_between(x, y - below, y + bars, color=colour, alpha=0.25, lw=0)
-    panel.plot(x, y, lw=1.3, color=colour, label=label or "± standard error")
+    panel.plot(x, y, lw=style.LINE, color=colour, label=label or "± standard error")
 
 
 def _columns(
@@ -176,9 +191,9 @@ def _columns(
     marker, colour = style.look(i)
     rows = np.arange(len(names))[::-1] - 0.12 * i
     panel.errorbar(
-        y, rows, xerr=error, fmt=marker, ms=4, lw=1.2, color=colour, label=label or None
+        y, rows, xerr=error, fmt=marker, ms=4, lw=style.THIN, color=colour, label=label or None
     )
-    panel.set_yticks(np.arange(len(names))[::-1], names, fontsize=8)
+    panel.set_yticks(np.arange(len(names))[::-1], names, fontsize=style.TICK)
     panel.set_ylim(-0.7, len(names) - 0.3)
 
 
@@ -189,11 +204,19 @@ def _points(panel: Axes, variables: dict[str, Variable]) -> None:
         error = None if variable.error is None else float(array_of(variable.error).item())
         error = error if error is not None and math.isfinite(error) else None
         panel.errorbar(
-            array_of(variable.values).item(), k, xerr=error, fmt="o", ms=5, lw=1.4, capsize=3,
+            array_of(variable.values).item(),
+            k,
+            xerr=error,
+            fmt="o",
+            ms=5,
+            lw=style.LINE,
+            capsize=3,
             color=style.BLUE,
-        )  # fmt: skip
+        )
     panel.set_yticks(
-        range(len(rows)), [textwrap.fill(variable.text, 30) for variable in rows], fontsize=8
+        range(len(rows)),
+        [textwrap.fill(variable.text, 30) for variable in rows],
+        fontsize=style.TICK,
     )
     panel.set_ylim(-0.7, len(rows) - 0.3)
     panel.set_xlabel(rows[0].unit or "pure number")

@@ -30,11 +30,12 @@ from sdegen.plots import style
 from sdegen.plots.density import density_heatmap
 from sdegen.plots.fields import phase_space
 from sdegen.plots.fokker_planck import first_passage, plane
+from sdegen.plots.images import denoising_strip, image_sheet
 from sdegen.plots.innovations import innovations
 from sdegen.plots.observables import correlation, displacement, power_spectrum, survival
 from sdegen.plots.results.labels import labels
 from sdegen.plots.results.picture import LINES, curve, of_labels, picture
-from sdegen.plots.samples import denoising_strip, image_sheet, loss_by_level, loss_curve, paths
+from sdegen.plots.samples import loss_by_level, loss_curve, paths
 from sdegen.plots.scores import score_residuals
 from sdegen.plots.verification import certificate, error_budget
 from sdegen.score.levels import LevelLosses
@@ -100,12 +101,12 @@ def _moments(path: Trajectory) -> Figure:
     for letter, values in (("M", mean), ("S", spread)):
         for k in range(min(d, LINES)):
             t, y = style.numbers(path.times), style.numbers(values[:, k])
-            axes[letter].plot(t, y, color=style.look(k)[1], lw=1.3, label=f"x [{k}]")
+            axes[letter].plot(t, y, color=style.look(k)[1], lw=style.LINE, label=f"x [{k}]")
         axes[letter].set_xlabel("time t, units of time")
         axes[letter].margins(x=0)
     axes["M"].set_ylabel("mean, units of x")
     axes["S"].set_ylabel("standard deviation, units of x")
-    axes["M"].legend(frameon=False, fontsize=8)
+    style.legend_on_top(axes["M"])
     style.title(axes["M"], f"{min(d, LINES)} of {d} coordinates" + style.lost(path))
     return figure
 
@@ -120,6 +121,7 @@ def _cloud(states: Tensor, name: str) -> Figure:
         height, edges = np.histogram(flat[:, 0], min(style.BINS, max(5, round(len(flat) ** 0.5))),
                                      density=True)  # fmt: skip
         style.bars(panel, height, edges, len(flat))
+        style.counting_errors(panel, height, edges, len(flat))
         panel.set(xlabel=f"{name} x, units of x", ylabel="density p(x)")
         style.title(panel, f"{len(flat):,} {name}s")
         return figure
@@ -148,7 +150,7 @@ def _(density: Density) -> Figure:
     """Draw p(x)."""
     figure, panel = style.one_panel(*_SIZE)
     x, p = style.numbers(density.x), style.heights(density.p)
-    panel.plot(x, p, color=style.BLUE, lw=1.6)
+    panel.plot(x, p, color=style.BLUE, lw=style.LINE)
     panel.fill_between(x, p, color=style.BLUE, alpha=0.15, lw=0)
     panel.set(xlim=(x[0], x[-1]), xlabel="position x, units of x")
     panel.set(ylabel="density p(x), 1/units of x")
@@ -169,8 +171,8 @@ def _(result: Spectrum) -> Figure:
     x, rates = style.numbers(result.x), style.numbers(result.rates)
     for n, mode in enumerate(style.numbers(result.densities)):
         colour, swing = style.look(n)[1], 0.42 / float(np.abs(mode).max())
-        panel.axhline(n, color=style.GREY, lw=0.6)
-        panel.plot(x, n + swing * mode, color=colour, lw=1.5)
+        panel.axhline(n, color=style.GREY, lw=style.HAIR)
+        panel.plot(x, n + swing * mode, color=colour, lw=style.LINE)
     panel.set_yticks(range(len(rates)), [f"{rate:.4g}" for rate in rates])
     panel.set(xlabel="position x, units of x", xlim=(x[0], x[-1]))
     panel.set(ylabel="rate λₙ, 1/units of time, with ψₙ(x)")
@@ -200,7 +202,7 @@ def _(result: HistogramCounts) -> Figure:
     if top > 0:  # a start at a point would flatten all others
         panel.set_ylim(0, min(panel.get_ylim()[1], 3 * top))
     panel.set(xlabel="position x, units of x", ylabel="density p(x), 1/units of x")
-    panel.legend(frameon=False, fontsize=8)
+    style.legend_on_top(panel)
     return figure
 
 
@@ -224,7 +226,7 @@ def _(table: SolverTable) -> Figure:
         panel.plot(costs.index(price), height, "o", ms=5, color=style.BLUE)
         panel.annotate(
             "\n".join(dict.fromkeys(names)), (costs.index(price), height), xytext=(6, 3),
-            textcoords="offset points", fontsize=7, va="top",
+            textcoords="offset points", fontsize=style.TICK, va="top",
         )  # fmt: skip
     panel.set_xticks(range(len(costs)), [f"{at:g}" for at in costs])
     panel.set(xlim=(-0.3, len(costs) - 0.1), ylim=(0.4, max(order[np.isfinite(order)]) + 0.3))
@@ -260,7 +262,7 @@ def _checks(checks: tuple[Check, ...]) -> Figure:
         raise ValueError("no check of this result was judged; print it to read why.")
     figure, panel = style.one_panel(6.4, max(1.6, 0.3 * len(judged) + 0.9))
     for row, check in enumerate(judged[::-1]):
-        colour = "#009E73" if check.verdict == "passed" else "#D55E00"
+        colour = style.GREEN if check.verdict == "passed" else style.RED
         if check.threshold > 0:
             ratio = min(max(check.value / check.threshold, 1e-4), 1e4)
         elif check.p_value is not None and check.false_alarm > 0:
@@ -268,10 +270,12 @@ def _checks(checks: tuple[Check, ...]) -> Figure:
         else:
             ratio = 1e-4 if check.verdict == "passed" else 1e4
         panel.barh(row, ratio - 1e-4, left=1e-4, height=0.6, color=colour)
-    panel.axvline(1.0, color=style.INK, lw=1.0, ls=(0, (4, 3)))
+    panel.axvline(1.0, color=style.INK, lw=style.THIN, ls=style.DASHED)
     names = [c.name if c.time is None else f"{c.name}, t = {c.time:.3g}" for c in judged]
-    panel.set_yticks(range(len(judged)), names[::-1], fontsize=7.5)
+    panel.set_yticks(range(len(judged)), names[::-1], fontsize=style.TICK)
     panel.set(xscale="log", xlim=(1e-4, 1e4))
+    style.log_axes(panel, "x")
+    panel.set_ylabel("check")
     panel.set_xlabel("value over its threshold, or false-alarm rate over p-value")
     panel.grid(visible=False, axis="y")
     failed = sum(c.verdict == "failed" for c in judged)
@@ -296,9 +300,11 @@ def _(model: ScoreModel) -> Figure:
     t = torch.linspace(*model.times, 200, dtype=torch.float64)
     figure, panel = style.one_panel(*_SIZE)
     for i, (name, of) in enumerate((("α", model.sde.alpha), ("σ", model.sde.sigma))):
-        panel.plot(t, style.numbers(of(t)), color=style.look(i)[1], lw=1.5, label=f"{name}(t)")
+        panel.plot(
+            t, style.numbers(of(t)), color=style.look(i)[1], lw=style.LINE, label=f"{name}(t)"
+        )
     panel.set(xlabel="time t", ylabel="x_t = α x₀ + σ ε")
-    panel.legend(frameon=False, fontsize=9)
+    style.legend_on_top(panel)
     return figure
 
 
@@ -325,9 +331,9 @@ def _of_line(model: ScoreModel) -> Figure:
         reach = _reach(model, t)
         x = torch.linspace(-reach, reach, 201)[:, None]
         s = _asked(model, x, t)
-        panel.plot(x[:, 0], s[:, 0], color=style.look(i)[1], lw=1.5, label=f"t = {t:.3g}")
+        panel.plot(x[:, 0], s[:, 0], color=style.look(i)[1], lw=style.LINE, label=f"t = {t:.3g}")
     panel.set(xlabel="x_t, units of x", ylabel="score, 1/units of x")
-    panel.legend(frameon=False, fontsize=9)
+    style.legend_on_top(panel)
     return figure
 
 
@@ -350,8 +356,8 @@ def _of_plane(model: ScoreModel) -> Figure:
         panel.set(xlabel="x₁, units of x", ylabel="x₂" if letter == "A" else "", aspect="equal")
         style.title(panel, f"t = {t:.3g}")
         bar = figure.colorbar(arrows, ax=panel, location="bottom", aspect=20)
-        bar.set_label("size of the score", size=8)
-        bar.ax.tick_params(labelsize=7)
+        bar.set_label("size of the score", size=style.LABEL)
+        bar.ax.tick_params(labelsize=style.TICK)
     return figure
 
 
