@@ -221,7 +221,7 @@ def _(table: SolverTable) -> Figure:
     if not places:
         raise ValueError("no solver of this table declares order and cost; print it.")
     costs = sorted({at[0] for at in places})  # one after the other: names need room
-    figure, panel = style.one_panel(1.0 + 1.5 * len(costs), 3.6)
+    figure, panel = style.one_panel(1.0 + 1.9 * len(costs), 3.6)
     for (price, height), names in places.items():
         panel.plot(costs.index(price), height, "o", ms=5, color=style.BLUE)
         panel.annotate(
