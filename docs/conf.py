@@ -34,6 +34,7 @@ extensions = [
     "sphinx_design",
     "docstrings",
     "api_pages",
+    "benchmark_pages",
 ]
 root_doc = "index"
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
@@ -47,6 +48,7 @@ nb_execution_show_tb = True  # of a cell that failed: a warning, hence the end o
 nb_execution_in_temp = True  # what a page saves is not left in the repository
 nb_output_stderr = "remove"  # progress; what Python warns of is an error
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables that a cell returns
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]
 
 # docstrings

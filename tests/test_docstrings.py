@@ -93,7 +93,7 @@ def lacks(name):
     facts = (prose + "".join(parts.values())).replace(example, "")
     equation = re.search(r"\s[=∝≈≤≥∈~≠→]\s", re.sub(r"`[^`]*`", "", prose))
     shapes = re.search(r"(?<![^\s*])\(\w[^()]*, ?[^()]*\)", facts)
-    shapes = shapes or re.search(r"\bshapes?\b", facts + example)
+    shapes = shapes or re.search(r"\b[Ss]hapes?\b", facts + example)
     plain = issubclass(kind, BaseException | enum.Enum) or isinstance(value, ModuleType)
     return {
         "an Example: section with a value": not any(run.want for run in runs),

@@ -40,6 +40,14 @@ def escaped(line: str) -> str:
     return _MARKUP.sub(lambda found: found["kept"] or "\\" + found["sign"], line)
 
 
+def outside_examples(lines: list[str]) -> Iterator[str]:
+    """Yield lines, escaped but for those of examples, from >>> to a blank."""
+    inside = False
+    for line in lines:
+        inside = line.lstrip().startswith(">>>") or (inside and bool(line))
+        yield line if inside else escaped(line)
+
+
 def is_program(lines: list[str]) -> bool:
     """Return whether an indented block is Python rather than mathematics."""
     try:
@@ -97,7 +105,7 @@ def as_rst(lines: list[str]) -> list[str]:
             apart = False
         elif first[0] == " ":
             if _SECTION.match(before) or (_ITEM.match(before)):
-                shown += map(escaped, run)
+                shown += outside_examples(run)
             elif apart:
                 shown += block(run)
             else:

@@ -94,6 +94,20 @@ class Kernel(GaussianKernel):
         return 0.5 * (below + above)
 
 
+def times_between(kernel: Kernel, log_ratios: Tensor, first: float, last: float) -> Tensor:
+    """Return a grid of the times at which log(σ/α) takes these values, both ends met exactly.
+
+    Args:
+        kernel: α and σ.
+        log_ratios: Values of log(σ/α) in order, float64, shape (n,).
+        first: The first of the times.
+        last: The last one.
+    """
+    times = kernel.time_of_log_nsr(log_ratios, min(first, last), max(first, last))
+    times[0], times[-1] = first, last
+    return times
+
+
 @dataclass(frozen=True)
 class ReverseStructure:
     """What a sampler that looks inside reverse dynamics finds there.

@@ -32,6 +32,9 @@ from sdegen.sde.fields import as_shape
 class Blurring(SDE):
     """Blurring diffusion of images, each frequency with its own α_k(t), all with one σ(t).
 
+        u_k(t) | u_k(0) ~ N(α(t) d_k(t) u_k(0), σ(t)²),   u = DCT of the image
+        d_k = (1 − d_min) e^{−λ_k τ} + d_min,   λ_k = π² Σ_a (k_a/n_a)²,   τ = ½ σ_B²
+
     Args:
         shape: Shape of an image, such as (1, 8, 8) or (8,); the last two axes, or the one, are
             blurred.
@@ -46,6 +49,13 @@ class Blurring(SDE):
 
     Reference:
         Hoogeboom and Salimans 2023, section 3 and appendix A, arXiv:2209.05557.
+
+    Example:
+        >>> path = sg.Blurring((2,), blur=2.0, least=0.5, beta=sg.ConstantBeta(2.0))
+        >>> images = torch.tensor([[1.0, 1.0], [1.0, -1.0]])  # k = 0 and 1
+        >>> path.noise_kernel.mean(images, torch.tensor(1.0))  # e⁻¹ and e⁻¹ (½ e^{−π²/2} + ½)
+        tensor([[ 0.3679,  0.3679],
+                [ 0.1853, -0.1853]])
     """
 
     noise = "additive"

@@ -58,10 +58,12 @@ Variance = Literal["posterior", "beta", "learned"]
 
 
 class DDPM(SDE):
-    """The forward chain x_k = √(1 − β_k) x_{k−1} + √β_k z on k = 0 … N.
+    """The forward chain that noises data, on k = 0 … N.
+
+        x_k = √(1 − β_k) x_{k−1} + √β_k z,   ᾱ_k = Π_{j≤k} (1 − β_j)
 
     Args:
-        betas: β_1 … β_N, each in (0, 1); betas[0] is β_1. With β_N = 1 no signal is left at N
+        betas: β_1 … β_N, shape (N,), each in (0, 1). With β_N = 1 no signal is left at N
             (Lin et al. 2024, arXiv:2305.08891), and a score must tell x0 there.
         times: Continuous times of k = 0 … N, at which a score is asked; k/N unless said.
 
@@ -76,8 +78,9 @@ class DDPM(SDE):
     Reference:
         Ho, Jain and Abbeel 2020, eqs. (2) and (4), arXiv:2006.11239.
 
-    >>> DDPM([0.1, 0.5]).alpha_bars
-    tensor([0.9000, 0.4500], dtype=torch.float64)
+    Example:
+        >>> [f"{a:.2f}" for a in sg.DDPM([0.1, 0.5]).alpha_bars]  # 0.9 and 0.9 · 0.5
+        ['0.90', '0.45']
     """
 
     is_discrete: ClassVar[bool] = True
@@ -216,7 +219,9 @@ class DDPM(SDE):
 
 
 class AncestralChain(SDE):
-    """Ancestral sampling, x_{k−1} = (x_k + b_k² score)/a_k + s_k z, the update with dt = −1.
+    """Ancestral sampling: the chain that goes back, the update with dt = −1.
+
+        x_{k−1} = (x_k + b_k² score(x_k))/a_k + s_k z
 
     Args:
         chain: The forward chain.
@@ -240,6 +245,11 @@ class AncestralChain(SDE):
         Ho, Jain and Abbeel 2020, algorithm 2, eqs. (7) and (11), and the two choices of section
         3.2, arXiv:2006.11239; the learned variance: Nichol and Dhariwal 2021, eq. (15),
         arXiv:2102.09672.
+
+    Example:
+        >>> chain = sg.DDPM([0.5, 0.5])
+        >>> [f"{s:.4f}" for s in chain.reverse(lambda x, t: -x).stds]  # 0 and √(½ · ½/¾)
+        ['0.0000', '0.5774']
     """
 
     is_discrete: ClassVar[bool] = True

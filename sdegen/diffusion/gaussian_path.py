@@ -40,9 +40,12 @@ _STEPS, _SAME = (1e-5, 5e-6), 1e-3
 
 
 class GaussianPath(LinearSDE):
-    """A linear SDE with kernel X_t | X_0 ~ N(α(t) X_0, σ(t)² I).
+    """A linear SDE that noises data by a Gaussian kernel.
 
-    A subclass gives `alpha` and `sigma`; the rates follow, unless it gives them too.
+        X_t | X_0 ~ N(α(t) X_0, σ(t)² I)
+        dX = a X dt + b dW,   a = d log α/dt,   b² = dσ²/dt − 2 a σ²
+
+    A subclass gives `alpha` and `sigma`, of t's shape; the rates follow, unless it gives them.
 
     Args:
         t_min: Smallest time at which the score is asked for, > 0.
@@ -50,6 +53,15 @@ class GaussianPath(LinearSDE):
 
     Raises:
         ValueError: Unless 0 < t_min < t_max.
+
+    Example:
+        >>> class Rotation(sg.GaussianPath):
+        ...     def alpha(self, t):
+        ...         return (0.5 * torch.pi * t).cos()
+        ...     def sigma(self, t):
+        ...         return (0.5 * torch.pi * t).sin()
+        >>> f"{Rotation().drift_rate(0.5):.4f}"  # −(π/2) tan(πt/2)
+        '-1.5708'
     """
 
     noise = "additive"
@@ -241,17 +253,19 @@ class GaussianPath(LinearSDE):
 class VP(GaussianPath):
     """Variance-preserving SDE, an Ornstein-Uhlenbeck process with rate β(t)/2.
 
-    dX = −½ β(t) X dt + √β(t) dW,   α(t) = exp(−½∫₀ᵗβ),   σ(t)² = 1 − α(t)²
+        dX = −½ β(t) X dt + √β(t) dW,   α(t) = exp(−½∫₀ᵗβ),   σ(t)² = 1 − α(t)²
 
     Args:
-        beta: Noise rate β(t) > 0, in units of inverse time.
+        beta: Noise rate β(t) > 0, of the shape of t, in units of inverse time.
         t_min: Smallest time at which the score is asked for.
 
     Reference:
         Song et al. 2021, eqs. (11) and (29), arXiv:2011.13456.
 
-    >>> VP(ConstantBeta(2.0)).alpha(torch.tensor(1.0))
-    tensor(0.3679)
+    Example:
+        >>> path = sg.VP(sg.ConstantBeta(2.0))
+        >>> f"{path.alpha(1.0):.4f}, {path.sigma(1.0):.4f}"  # e⁻¹ and √(1 − e⁻²)
+        '0.3679, 0.9299'
     """
 
     def __init__(self, beta: BetaSchedule, *, t_min: float = 1e-3) -> None:
@@ -280,14 +294,18 @@ class VP(GaussianPath):
 class SubVP(VP):
     """Sub-variance-preserving SDE: VP's drift with less noise.
 
-    dX = −½ β(t) X dt + √(β(t) (1 − e^{−2B(t)})) dW,   α(t) = e^{−B/2},   σ(t) = 1 − e^{−B}
+        dX = −½ β(t) X dt + √(β(t) (1 − e^{−2B(t)})) dW,   α(t) = e^{−B/2},   σ(t) = 1 − e^{−B}
 
     Args:
-        beta: Noise rate β(t) > 0, in units of inverse time.
+        beta: Noise rate β(t) > 0, of the shape of t, in units of inverse time.
         t_min: Smallest time at which the score is asked for.
 
     Reference:
         Song et al. 2021, eqs. (14) and (29), arXiv:2011.13456.
+
+    Example:
+        >>> f"{sg.SubVP(sg.ConstantBeta(2.0)).sigma(1.0):.4f}"  # 1 − e⁻², the square of VP's
+        '0.8647'
     """
 
     def sigma(self, t: Time | float) -> Tensor:
@@ -320,14 +338,18 @@ class ExplodingPath(GaussianPath):
 class VE(ExplodingPath):
     """Variance-exploding SDE, a Brownian motion with growing pace.
 
-    dX = √(dσ²/dt) dW,   α(t) = 1
+        dX = √(dσ²/dt) dW,   α(t) = 1
 
     Args:
-        schedule: σ(t)² and its rate; starts from zero variance.
+        schedule: σ(t)² and its rate, of the shape of t; starts from zero variance.
         t_min: Smallest time at which the score is asked for.
 
     Reference:
         Song et al. 2021, eqs. (9) and (29), arXiv:2011.13456.
+
+    Example:
+        >>> f"{sg.VE(sg.GeometricSigma(1.0, 2.0)).sigma(1.0):.4f}"  # √(2² − 1²)
+        '1.7321'
     """
 
     def __init__(self, schedule: GeometricSigma, *, t_min: float = 1e-3) -> None:
@@ -362,20 +384,6 @@ def check_gaussian_path(sde: object, *, name: str = "sde", cure: str = "") -> Ga
         f"{name} must be a GaussianPath, which noises data to a known kernel α(t), σ(t), such as "
         f"VP(LinearBeta(0.1, 20.0)), VE, RectifiedFlow() or EDM(), but is {kind_of(sde)}.{cure}"
     )
-
-
-def times_between(kernel: Kernel, log_ratios: Tensor, first: float, last: float) -> Tensor:
-    """Return a grid of the times at which log(σ/α) takes these values, both ends met exactly.
-
-    Args:
-        kernel: α and σ.
-        log_ratios: Values of log(σ/α) in order, float64, shape (n,).
-        first: The first of the times.
-        last: The last one.
-    """
-    times = kernel.time_of_log_nsr(log_ratios, min(first, last), max(first, last))
-    times[0], times[-1] = first, last
-    return times
 
 
 def _derivative(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:

@@ -42,12 +42,20 @@ _LEAST = 100  # samples
 
 @dataclass(frozen=True)
 class PriorMismatch(Labelled):
-    """KL(p_T ‖ π) in nats: `float(mismatch)` is the number.
+    """What the start of generation costs, in nats: `float(mismatch)` is the number.
+
+        KL(p_T ‖ π) = ∫ p_T log(p_T/π) dx
 
     Attributes:
         kl: The divergence.
         standard_error: Of sampling; 0 of densities.
         method: How it was found; whether it is a lower bound.
+
+    Example:
+        >>> normal = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, 200)).stationary()
+        >>> mismatch = sg.prior_mismatch(normal, sg.GaussianPrior([1.0]))
+        >>> f"{float(mismatch):.4f} ± {mismatch.standard_error}, by {mismatch.method}"  # ½ · 1²
+        '0.5000 ± 0.0, by an integral over the density'
     """
 
     kl: float
@@ -64,6 +72,8 @@ def prior_mismatch(
 ) -> PriorMismatch:
     """Return KL(p_T ‖ π), what the start of generation costs, in nats.
 
+        KL(p_T ‖ π) = ∫ p_T log(p_T/π) dx
+
     Args:
         final: The law at which the noising ends: a `Density`, or samples of it, such as
             `simulate(sde, data, [0.0, T]).final`, shape (n, *event), n ≥ 100, no two the same.
@@ -77,6 +87,12 @@ def prior_mismatch(
     Raises:
         TypeError: If final is neither, prior is no `Prior`, or a density meets a `SamplePrior`.
         ValueError: If shapes differ, or there are too few samples or two of them are the same.
+
+    Example:
+        >>> draws = 2 * torch.randn(2000, 1, generator=torch.Generator().manual_seed(0))
+        >>> mismatch = sg.prior_mismatch(draws, sg.GaussianPrior([0.0]))
+        >>> f"{float(mismatch):.2f} ± {mismatch.standard_error:.2f}"  # ½ (4 − 1 − log 4) = 0.81
+        '0.89 ± 0.05'
     """
     prior = check_prior(prior)
     if tolerance is not None:

@@ -31,7 +31,9 @@ _ROUNDING = 1e-14  # relative to the largest covariance
 
 
 class GaussianMixture(Potential):
-    """p(x) = Σ_k w_k N(μ_k, Σ_k), with U = −log p.
+    """A Gaussian mixture: a law whose density, score and samples are known, noised or not.
+
+        p(x) = Σ_k w_k N(x; μ_k, Σ_k),   U = −log p
 
     Args:
         weights: w_k > 0, shape (K,); normalised here.
@@ -43,8 +45,11 @@ class GaussianMixture(Potential):
         ValueError: If shapes disagree, weights or stds are not positive, or a covariance is not
             symmetric and positive definite.
 
-    >>> GaussianMixture([1.0], [[0.0]], stds=1.0).force(torch.tensor([[2.0]]))
-    tensor([[-2.]])
+    Example:
+        >>> law = sg.GaussianMixture([0.5, 0.5], [-1.0, 1.0], stds=0.5)
+        >>> x = torch.tensor([[0.0], [5.0]])
+        >>> [f"{score:.2f}" for score in law.force(x).flatten()]  # at 5: −(5 − 1)/0.5²
+        ['0.00', '-16.00']
     """
 
     def __init__(

@@ -24,14 +24,16 @@ from sdegen.diffusion.gaussian_path import ExplodingPath, GaussianPath
 
 
 class RectifiedFlow(GaussianPath):
-    """The straight line from data to noise, x_t = (1 − t) x0 + t ε: flow matching.
+    """The straight line from data to noise: flow matching.
 
-    dX = −X/(1 − t) dt + √(2 t/(1 − t)) dW,   α(t) = 1 − t,   σ(t) = t
+        x_t = (1 − t) x0 + t ε,   α(t) = 1 − t,   σ(t) = t
+        dX = −X/(1 − t) dt + √(2 t/(1 − t)) dW
 
     At t = 1 no signal is left: a and b² diverge, though the velocity E[ε − x0 | x_t] of the flow
     does not. The path therefore ends at t_max < 1, where x_t is Gaussian up to (1 − t_max) x0, and
     the prior is N(0, t_max² I). Towards t_max a step of noise that is not small beside 1 − t
-    overshoots: generate with noise on `timesteps.log_snr`, or by DDIM, which needs no rates.
+    overshoots: generate with noise on `timesteps.log_snr`, or by DDIM, which needs no rates. α, σ
+    and the rates have the shape of t.
 
     Args:
         t_min: Smallest time at which the score is asked for.
@@ -44,8 +46,9 @@ class RectifiedFlow(GaussianPath):
         Liu et al. 2022, eq. (1), arXiv:2209.03003, and Lipman et al. 2023, eq. (20) with σ_min =
         0, arXiv:2210.02747, both with time the other way round (data at t = 1).
 
-    >>> RectifiedFlow().diffusion_rate(torch.tensor(0.5))
-    tensor(1.4142)
+    Example:
+        >>> f"{sg.RectifiedFlow().diffusion_rate(0.5):.4f}"  # √2
+        '1.4142'
     """
 
     def __init__(self, *, t_min: float = 1e-3, t_max: float = 0.999) -> None:
@@ -80,12 +83,12 @@ class RectifiedFlow(GaussianPath):
 
 
 class EDM(ExplodingPath):
-    """Time is the noise itself: x_t = x0 + t ε, the path of Karras et al.
+    """The path of Karras et al., on which time is the noise itself.
 
-    dX = √(2 t) dW,   α(t) = 1,   σ(t) = t
+        x_t = x0 + t ε,   dX = √(2 t) dW,   α(t) = 1,   σ(t) = t
 
     Its network is `EDMPrediction`'s. The grid that goes with it is `timesteps.karras`: a uniform
-    one in t spends its steps where there is nothing but noise.
+    one in t spends its steps where there is nothing but noise. α, σ and the rates have t's shape.
 
     Args:
         t_min: Smallest noise level at which the score is asked for, σ_min.
@@ -98,8 +101,9 @@ class EDM(ExplodingPath):
     Reference:
         Karras et al. 2022, table 1, last column, arXiv:2206.00364.
 
-    >>> EDM().diffusion_rate(torch.tensor(8.0))
-    tensor(4.)
+    Example:
+        >>> f"{sg.EDM().diffusion_rate(8.0):.4f}"  # √(2 · 8)
+        '4.0000'
     """
 
     def __init__(self, *, t_min: float = 0.002, t_max: float = 80.0) -> None:

@@ -36,12 +36,12 @@ from torch import Tensor
 
 from sdegen.core.failure import add_step_note
 from sdegen.core.fixed_steps import FixedStep, check_inner
-from sdegen.core.kernel import Kernel
+from sdegen.core.kernel import Kernel, times_between
 from sdegen.core.requests import check_kind
 from sdegen.core.scores import CallCounter
 from sdegen.core.shapes import ScoreFn, State, Time
 from sdegen.core.solver import integrate
-from sdegen.diffusion.gaussian_path import GaussianPath, times_between
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.samplers.angular_adams import AngularAdams
 from sdegen.diffusion.samplers.multistep import ExponentialAdams, ExponentialAdamsMoulton

@@ -55,8 +55,22 @@ class LineDensity(Protocol):
 class Prior(ABC):
     """A law to draw starts from: `sample` and, where it has a density, `log_prob`.
 
+        x_T ~ π,   log π(x) in nats
+
+    A class of your own defines both.
+
     Attributes:
         event_shape: Shape of one state.
+
+    Example:
+        >>> class Sure(sg.Prior):
+        ...     event_shape = (1,)
+        ...     def sample(self, n, *, rng=None, dtype=None, device="cpu"):
+        ...         return torch.full((n, 1), 2.0, dtype=dtype, device=device)
+        ...     def log_prob(self, x):
+        ...         raise TypeError("a point has no density")
+        >>> Sure().sample(3).flatten().tolist()
+        [2.0, 2.0, 2.0]
     """
 
     event_shape: tuple[int, ...]
@@ -107,7 +121,9 @@ class Prior(ABC):
 
 
 class GaussianPrior(Prior):
-    """N(μ, C), of states of any shape.
+    """A Gaussian law of states of any shape.
+
+        π(x) = N(x; μ, C)
 
     Args:
         mean: μ, shape of one state; `torch.zeros(2)` for states (batch, 2).
@@ -118,8 +134,10 @@ class GaussianPrior(Prior):
         TypeError: If one of them is no array of numbers.
         ValueError: If shapes do not fit, or C is not symmetric and positive definite.
 
-    >>> float(GaussianPrior([0.0, 0.0]).log_prob(torch.zeros(1, 2)))  # −log 2π
-    -1.8378770351409912
+    Example:
+        >>> prior = sg.GaussianPrior([0.0, 0.0])
+        >>> f"{prior.log_prob(torch.zeros(1, 2)).item():.4f}"  # −log 2π
+        '-1.8379'
     """
 
     def __init__(self, mean: Numbers, covariance: Numbers = 1.0) -> None:
@@ -226,8 +244,10 @@ class GaussianPrior(Prior):
 class DensityPrior(Prior):
     """A density on a line, such as the stationary one of `FokkerPlanck`.
 
+        x = Q(u), u uniform on [0, 1],   π(x) = p(x)
+
     Samples are quantiles of uniform numbers, of the law that `density.at` shows; beyond its nodes
-    `log_prob` is −∞.
+    `log_prob` is −∞. States have shape (batch, 1).
 
     Args:
         density: A `Density` of mass 1.
@@ -235,6 +255,12 @@ class DensityPrior(Prior):
     Raises:
         TypeError: If it is none.
         ValueError: If its mass is not 1.
+
+    Example:
+        >>> rest = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, 200)).stationary()
+        >>> prior = sg.DensityPrior(rest)  # N(0, 1)
+        >>> f"{prior.log_prob(torch.zeros(1, 1)).item():.4f}"  # −½ log 2π
+        '-0.9189'
     """
 
     def __init__(self, density: LineDensity) -> None:
@@ -274,6 +300,8 @@ class DensityPrior(Prior):
 class SamplePrior(Prior):
     """States that are there, drawn again: the end points of a long simulation.
 
+        π(x) = (1/n) Σ_i δ(x − x_i)
+
     Every draw is one of them, none twice before all have been drawn, so that their number bounds
     what can be drawn: n states of a law show its averages to about 1/√n.
 
@@ -283,6 +311,11 @@ class SamplePrior(Prior):
     Raises:
         TypeError: If they are no floats.
         ValueError: If they have no batch axis, are not finite, or are fewer than two.
+
+    Example:
+        >>> prior = sg.SamplePrior(torch.tensor([[1.0], [2.0], [3.0]]))
+        >>> sorted(prior.sample(3, rng=0).flatten().tolist())  # each once
+        [1.0, 2.0, 3.0]
     """
 
     def __init__(self, states: State) -> None:

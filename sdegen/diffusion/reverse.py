@@ -33,12 +33,12 @@ from sdegen.diffusion.signal import check_signal
 class ReverseSDE(SDE):
     """The time reversal of a forward SDE, written in the same t and run with dt < 0.
 
-    drift = f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score),   diffusion = η G
+        dX = [f − ½ (1 + η²) (∇·(G Gᵀ) + G Gᵀ score)] dt + η G dW,   dt < 0
 
     Args:
         forward: SDE with noise, additive or multiplicative, diagonal or of channels. A diagonal g
             is one number for each trajectory, or its component i depends on x_i alone.
-        score: ∇ log p_t(x), learned or exact.
+        score: ∇ log p_t(x), learned or exact, of x's shape (batch, *event).
         eta: η ≥ 0; 1 is the reverse SDE, 0 the probability flow.
 
     Raises:
@@ -50,6 +50,12 @@ class ReverseSDE(SDE):
     Reference:
         Anderson 1982; Song et al. 2021, eqs. (6) and (13), for G(x, t) eqs. (15) and (16),
         arXiv:2011.13456; for η, Zhang and Chen 2023, section 2 (λ there), arXiv:2204.13902.
+
+    Example:
+        >>> path, x, t = sg.VP(sg.ConstantBeta(2.0)), torch.tensor([[3.0]]), torch.tensor(0.5)
+        >>> normal = lambda x, t: -x  # the score of N(0, 1), which this path keeps
+        >>> [round(sg.ReverseSDE(path, normal, eta).drift(x, t).item(), 4) for eta in (0.5, 1.0)]
+        [0.75, 3.0]
     """
 
     direction = -1

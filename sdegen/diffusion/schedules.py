@@ -18,7 +18,21 @@ from sdegen.core.shapes import Time
 
 
 class BetaSchedule(ABC):
-    """A noise rate β(t) > 0, in units of inverse time, and its integral."""
+    """A noise rate β(t) > 0, in units of inverse time, and its integral.
+
+        B(t) = ∫₀ᵗ β(s) ds,   α(t) = e^{−B(t)/2} of a variance-preserving path
+
+    A subclass defines `__call__`, β(t), and `integral`, B(t), both of the shape of t.
+
+    Example:
+        >>> class Steep(sg.BetaSchedule):
+        ...     def __call__(self, t):
+        ...         return 6 * t**2
+        ...     def integral(self, t):
+        ...         return 2 * t**3
+        >>> f"{sg.VP(Steep()).alpha(1.0):.4f}"  # e⁻¹
+        '0.3679'
+    """
 
     t_max: float = 1.0
 
@@ -32,11 +46,23 @@ class BetaSchedule(ABC):
 
 
 class ConstantBeta(BetaSchedule):
-    """β(t) = β.
+    """The same noise rate at all times.
+
+        β(t) = β,   B(t) = β t
+
+    Both are functions of t, of its shape.
 
     Args:
         beta: Noise rate β > 0, in units of inverse time.
         t_max: Final time.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0.
+
+    Example:
+        >>> sg.ConstantBeta(2.0).integral(0.5).item()  # β t
+        1.0
     """
 
     def __init__(self, beta: float, t_max: float = 1.0) -> None:
@@ -53,17 +79,26 @@ class ConstantBeta(BetaSchedule):
 
 
 class LinearBeta(BetaSchedule):
-    """β(t) = β_min + (β_max − β_min) t on [0, 1].
+    """A noise rate that grows linearly on [0, 1].
+
+        β(t) = β_min + (β_max − β_min) t,   B(t) = β_min t + ½ (β_max − β_min) t²
+
+    Both are functions of t, of its shape.
 
     Args:
-        beta_min: β(0) > 0.
+        beta_min: β(0) > 0, in units of inverse time.
         beta_max: β(1) > 0.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0.
 
     Reference:
         Song et al. 2021, eq. (32), arXiv:2011.13456.
 
-    >>> LinearBeta(0.1, 20.0).integral(torch.tensor(1.0))
-    tensor(10.0500)
+    Example:
+        >>> f"{sg.LinearBeta(0.1, 20.0).integral(1.0):.2f}"  # ½ (β_min + β_max)
+        '10.05'
     """
 
     def __init__(self, beta_min: float, beta_max: float) -> None:
@@ -81,14 +116,27 @@ class LinearBeta(BetaSchedule):
 
 
 class QuadraticBeta(BetaSchedule):
-    """β(t) = (√β_min + (√β_max − √β_min) t)² on [0, 1]: √β grows linearly.
+    """A noise rate whose root grows linearly on [0, 1].
+
+        β(t) = (√β_min + (√β_max − √β_min) t)²
+
+    It is a function of t, of its shape, as its `integral` is.
 
     Args:
-        beta_min: β(0) > 0.
+        beta_min: β(0) > 0, in units of inverse time.
         beta_max: β(1) > 0.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0.
 
     Reference:
         The quadratic schedule of Ho et al. 2020, appendix B, in continuous time, arXiv:2006.11239.
+
+    Example:
+        >>> beta = sg.QuadraticBeta(1.0, 4.0)
+        >>> f"{beta(0.5):.4f}, {beta.integral(1.0):.4f}"  # 1.5² and (2³ − 1)/3
+        '2.2500, 2.3333'
     """
 
     def __init__(self, beta_min: float, beta_max: float) -> None:
@@ -109,16 +157,27 @@ class QuadraticBeta(BetaSchedule):
 
 
 class CosineBeta(BetaSchedule):
-    """e^{−B(t)} = cos²(u(t)) / cos²(u(0)), u(t) = (π/2) (t + s)/(1 + s).
+    """The cosine schedule, whose signal falls slowly at first.
 
-    At t = 1 the cosine vanishes and β diverges; the schedule therefore ends at t_max = 0.999.
+        e^{−B(t)} = cos²(u(t))/cos²(u(0)),   u(t) = (π/2) (t + s)/(1 + s)
+
+    At t = 1 the cosine vanishes and β diverges; the schedule therefore ends at t_max = 0.999. Both
+    β and B are functions of t, of its shape.
 
     Args:
         offset: s > 0, which keeps β(0) from vanishing.
         t_max: Final time, below 1.
 
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0, or t_max ≥ 1.
+
     Reference:
         Nichol and Dhariwal 2021, eq. (17), arXiv:2102.09672; β = −d log ᾱ/dt.
+
+    Example:
+        >>> f"{sg.CosineBeta(offset=1e-6).integral(0.5).neg().exp():.4f}"  # cos² π/4
+        '0.5000'
     """
 
     def __init__(self, offset: float = 0.008, t_max: float = 0.999) -> None:
@@ -146,14 +205,15 @@ class CosineBeta(BetaSchedule):
 class ZeroTerminalSNR(BetaSchedule):
     """A β-schedule rescaled so that no signal is left at t_max: α(t_max) = 0, and B(t_max) = ∞.
 
-    e^{−B'(t)/2} = (e^{−B(t)/2} − c)/(1 − c),     c = e^{−B(t_max)/2}
-    β'(t) = β e^{−B/2}/(e^{−B/2} − c)
+        e^{−B'(t)/2} = (e^{−B(t)/2} − c)/(1 − c),   c = e^{−B(t_max)/2}
+        β'(t) = β e^{−B/2}/(e^{−B/2} − c)
 
     At t_max the state is noise alone, as samples begin; of other schedules a trace of the data is
     left, from which a network learns their mean. Rates diverge there, and no ε tells x0: a model
     needs `VPrediction`, `X0Prediction` or `FlowPrediction`, is trained with the weighting
     "flow-matching" (an error of the output), and is sampled from t_max by `DDIM` or the chain of
-    `DDPM.discretize`, whose first step is taken in x0. What else begins at t_max refuses.
+    `DDPM.discretize`, whose first step is taken in x0. What else begins at t_max refuses. The
+    rates are functions of t, of its shape.
 
     Args:
         beta: The schedule to be rescaled.
@@ -166,8 +226,10 @@ class ZeroTerminalSNR(BetaSchedule):
         Lin et al. 2024, section 3.1 and algorithm 1, arXiv:2305.08891, with α(0) = 1 kept in the
         place of their ᾱ_1.
 
-    >>> VP(ZeroTerminalSNR(LinearBeta(0.1, 20.0))).alpha(torch.tensor(1.0))
-    tensor(0.)
+    Example:
+        >>> linear = sg.LinearBeta(0.1, 20.0)
+        >>> [f"{sg.VP(beta).alpha(1.0):.4f}" for beta in (linear, sg.ZeroTerminalSNR(linear))]
+        ['0.0066', '0.0000']
     """
 
     def __init__(self, beta: BetaSchedule) -> None:
@@ -198,17 +260,28 @@ class ZeroTerminalSNR(BetaSchedule):
 
 
 class GeometricSigma:
-    """σ(t)² = σ_min² ((σ_max/σ_min)^{2t} − 1) on [0, 1]: starts from zero variance.
+    """Noise levels that grow geometrically on [0, 1], from zero variance.
+
+        σ(t)² = σ_min² ((σ_max/σ_min)^{2t} − 1)
 
     The usual σ_min (σ_max/σ_min)^t starts from σ_min² without an SDE that gave it. Here the kernel
-    is the SDE's own.
+    is the SDE's own. `variance` and `variance_rate` are functions of t, of its shape.
 
     Args:
-        sigma_min: Noise scale of the start, > 0.
+        sigma_min: Noise scale of the start, > 0, in units of the data.
         sigma_max: Noise scale of the end, > σ_min.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0, or sigma_max ≤ sigma_min.
 
     Reference:
         Song et al. 2021, eqs. (30) and (31), arXiv:2011.13456, less the variance at t = 0.
+
+    Example:
+        >>> sigma = sg.GeometricSigma(1.0, 2.0)
+        >>> [f"{sigma.variance(t):.4f}" for t in (0.0, 0.5, 1.0)]  # 4ᵗ − 1
+        ['0.0000', '1.0000', '3.0000']
     """
 
     t_max: float = 1.0

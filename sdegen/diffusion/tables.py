@@ -27,16 +27,25 @@ _NO_SIGNAL = (
 
 
 class TabulatedBeta(BetaSchedule):
-    """The β-schedule with e^{−B(k/N)} = ᾱ_k, and λ = log(α/σ) a monotone cubic in between.
+    """The β-schedule of a table of ᾱ, with λ = log(α/σ) a monotone cubic between its levels.
+
+        e^{−B(k/N)} = ᾱ_k,   k = 1 … N
+
+    β and B are functions of t, of its shape.
 
     Args:
-        alpha_bars: ᾱ_1 … ᾱ_N, N ≥ 2, in (0, 1) and decreasing.
+        alpha_bars: ᾱ_1 … ᾱ_N, shape (N,), N ≥ 2, in (0, 1) and decreasing.
 
     Raises:
+        TypeError: If they are no numbers, or a tensor that requires grad.
         ValueError: If they are fewer, leave (0, 1) or do not decrease, naming the index.
 
-    >>> TabulatedBeta([0.9, 0.5, 0.1]).integral(torch.tensor(2 / 3)).exp()
-    tensor(2.0000)
+    Reference:
+        Fritsch and Carlson 1980, SIAM J. Numer. Anal. 17, 238.
+
+    Example:
+        >>> f"{sg.TabulatedBeta([0.9, 0.5, 0.1]).integral(2 / 3).neg().exp():.4f}"  # ᾱ_2
+        '0.5000'
     """
 
     def __init__(self, alpha_bars: Tensor | list[float] | tuple[float, ...]) -> None:

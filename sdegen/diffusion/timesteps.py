@@ -9,8 +9,12 @@ A rule was made for one path and one range of σ/α, and is another rule on anot
 grid from the flow itself, with the help of a pilot batch (`pilot.py`), and takes the best rule of
 the others where nothing is gained.
 
-What is assumed: σ/α increases in t, as it does where noise is added. The t that belongs to a σ/α
-is found by bisection, down to the last bit.
+Assumed: σ/α increases in t. The t of a σ/α is found by bisection, down to the last bit.
+
+Example:
+    >>> path = sg.EDM(t_min=1.0, t_max=4.0)  # σ/α = t
+    >>> sg.timesteps.log_snr(path, 2).tolist()
+    [4.0, 2.0, 1.0]
 """
 
 from collections.abc import Callable
@@ -22,13 +26,10 @@ from torch import Tensor
 
 from sdegen.core.checks import check_count, check_positive
 from sdegen.core.fixed_steps import FixedStep
+from sdegen.core.kernel import times_between
 from sdegen.core.noise import Rng
 from sdegen.core.shapes import State
-from sdegen.diffusion.gaussian_path import (
-    GaussianPath,
-    check_gaussian_path,
-    times_between,
-)
+from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 from sdegen.diffusion.pilot import Pilot, check_flow, check_solver, members
 from sdegen.diffusion.reverse import ReverseSDE
 from sdegen.diffusion.signal import check_signal
@@ -50,33 +51,61 @@ _MOST_PLACED = 50  # steps up to which each node is placed; longer grids are tha
 
 
 def uniform(sde: GaussianPath, steps: int) -> Tensor:
-    """Return equal steps in t: t_i = t_max + (i/N)(t_min − t_max).
+    """Return equal steps in t.
+
+        t_i = t_max + (i/N)(t_min − t_max)
 
     Args:
         sde: Any Gaussian path.
         steps: N ≥ 1.
 
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or steps not an int.
+        ValueError: If steps < 1.
+
     Reference:
         Song et al. 2021, the grid of appendix G, arXiv:2011.13456.
+
+    Example:
+        >>> sg.timesteps.uniform(sg.EDM(t_min=1.0, t_max=3.0), 2).tolist()
+        [3.0, 2.0, 1.0]
     """
     return check_gaussian_path(sde).time_grid(steps)
 
 
 def quadratic(sde: GaussianPath, steps: int) -> Tensor:
-    """Return equal steps in √t, more near the data: t_i = (√t_max + (i/N)(√t_min − √t_max))².
+    """Return equal steps in √t, more near the data.
+
+        t_i = (√t_max + (i/N)(√t_min − √t_max))²
 
     Args:
         sde: Any Gaussian path.
         steps: N ≥ 1.
 
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or steps not an int.
+        ValueError: If steps < 1.
+
     Reference:
         Song, Meng and Ermon 2021, appendix D.2 ("quadratic"), arXiv:2010.02502.
+
+    Example:
+        >>> sg.timesteps.quadratic(sg.EDM(t_min=1.0, t_max=9.0), 2).tolist()  # 3², 2², 1²
+        [9.0, 4.0, 1.0]
     """
     return power(sde, steps, rho=2.0)
 
 
 def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
-    """Return equal steps in t^{1/ρ}: t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ.
+    """Return equal steps in t^{1/ρ}.
+
+        t_i = (t_max^{1/ρ} + (i/N)(t_min^{1/ρ} − t_max^{1/ρ}))^ρ
 
     ρ = 1 is `uniform`, ρ = 2 `quadratic`. ρ = 5/2 is the one rule that benchmarks/samplers.py
     takes for the flow of a VP-SDE of linear β, from 1 to 200 evaluations.
@@ -86,9 +115,17 @@ def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
         steps: N ≥ 1.
         rho: ρ > 0.
 
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
     Raises:
         TypeError: If sde is not a GaussianPath, or rho not a number.
         ValueError: If rho is not finite and > 0.
+
+    Example:
+        >>> grid = sg.timesteps.power(sg.EDM(t_min=1.0, t_max=27.0), 2, rho=3.0)
+        >>> [round(t, 6) for t in grid.tolist()]  # 3³, 2³, 1³
+        [27.0, 8.0, 1.0]
     """
     check_gaussian_path(sde)
     check_positive("rho", rho)
@@ -97,14 +134,27 @@ def power(sde: GaussianPath, steps: int, rho: float = 2.5) -> Tensor:
 
 
 def log_snr(sde: GaussianPath, steps: int) -> Tensor:
-    """Return equal steps in λ(t) = log(α/σ).
+    """Return equal steps in half the log of the signal-to-noise ratio.
+
+        λ_i = λ_0 + (i/N)(λ_N − λ_0),   λ = log(α/σ)
 
     Args:
         sde: Any Gaussian path.
         steps: N ≥ 1.
 
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
+    Raises:
+        TypeError: If sde is not a GaussianPath, or steps not an int.
+        ValueError: If steps < 1, or no signal is left at t_max.
+
     Reference:
         Lu et al. 2022, section 3.4 of DPM-Solver ("uniform λ"), arXiv:2206.00927.
+
+    Example:
+        >>> sg.timesteps.log_snr(sg.EDM(t_min=1.0, t_max=4.0), 2).tolist()  # σ/α = t
+        [4.0, 2.0, 1.0]
     """
     return _spaced(sde, steps, torch.clone, torch.clone)
 
@@ -112,31 +162,44 @@ def log_snr(sde: GaussianPath, steps: int) -> Tensor:
 def karras(sde: GaussianPath, steps: int, rho: float = 7.0) -> Tensor:
     """Return equal steps in r^{1/ρ}, r = σ/α.
 
-    r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
+        r_i = (r_max^{1/ρ} + (i/N)(r_min^{1/ρ} − r_max^{1/ρ}))^ρ
 
     Args:
         sde: Any Gaussian path.
         steps: N ≥ 1.
         rho: ρ > 0; 1 is uniform in r, large ρ tends to `log_snr`.
 
+    Returns:
+        The nodes, shape (N + 1,), float64.
+
     Raises:
         TypeError: If sde is not a GaussianPath, or rho not a number.
-        ValueError: If rho is not finite and > 0.
+        ValueError: If rho is not finite and > 0, or no signal is left at t_max.
 
     Reference:
         Karras et al. 2022, eq. (5), arXiv:2206.00364, r being its σ.
+
+    Example:
+        >>> grid = sg.timesteps.karras(sg.EDM(t_min=1.0, t_max=9.0), 2, rho=2.0)
+        >>> [round(t, 6) for t in grid.tolist()]  # 3², 2², 1²
+        [9.0, 4.0, 1.0]
     """
     check_positive("rho", rho)
     return _spaced(sde, steps, torch.exp, torch.log, rho)
 
 
 def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
-    """Return equal steps in φ = arctan(σ/(s α)), the angle of `AngularAdams`, s = data_std.
+    """Return equal steps in the angle of `AngularAdams`.
+
+        φ_i = φ_0 + (i/N)(φ_N − φ_0),   φ = arctan(σ/(s α))
 
     Args:
         sde: Any Gaussian path.
         steps: N ≥ 1.
         data_std: s > 0, standard deviation of the data.
+
+    Returns:
+        The nodes, shape (N + 1,), float64.
 
     Raises:
         TypeError: If sde is not a GaussianPath, or data_std not a number.
@@ -144,6 +207,11 @@ def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
 
     Reference:
         Liu et al. 2022 (PNDM), where diffusers' IPNDM has it, arXiv:2202.09778.
+
+    Example:
+        >>> path = sg.EDM(t_min=3**-0.5, t_max=3**0.5)  # φ from 60° to 30°
+        >>> [round(t, 4) for t in sg.timesteps.angle(path, 2).tolist()]
+        [1.7321, 1.0, 0.5774]
     """
     check_positive("data_std", data_std)
     return _spaced(
@@ -155,6 +223,8 @@ def angle(sde: GaussianPath, steps: int, data_std: float = 1.0) -> Tensor:
 class MadeGrid:
     """A grid that was made for one flow and one solver, and what is known of it.
 
+        error = √⟨|x_N − x(t_min)|²⟩/α(t_min)
+
     Attributes:
         times: Nodes, shape (steps + 1,), float64, for `simulate`.
         solver: What it was made for.
@@ -164,6 +234,15 @@ class MadeGrid:
             fitted to it: on other states it is a little larger.
         evaluations: Of the score, for each pilot state, that it took to make the grid.
         pilot: States in the pilot batch.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
+        >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
+
+        >>> made = sg.timesteps.made_for(flow, 2, solver=sg.DDIM(), rng=0)
+        >>> [f"{t:.1g}" for t in made.times], made.pilot
+        (['1', '0.1', '0.001'], 48)
     """
 
     times: Tensor
@@ -184,6 +263,8 @@ def auto(
 ) -> Tensor:
     """Return the grid of `made_for`, made from the flow itself, for any path.
 
+        t_0 … t_N: the least √⟨|x_N − x(t_min)|²⟩/α(t_min) of a pilot batch
+
     It costs 400 evaluations of the score for each of 48 pilot states, and about 50 N more, or 90 N
     without a solver, with N ≤ 50 steps.
 
@@ -197,11 +278,14 @@ def auto(
     Returns:
         The nodes, shape (N + 1,), float64.
 
-    >>> from sdegen import VP, GaussianMixture, LinearBeta
-    >>> sde = VP(LinearBeta(0.1, 20.0))
-    >>> two = GaussianMixture([0.5, 0.5], [-1.0, 1.0], stds=0.3).noised(sde)
-    >>> auto(ReverseSDE(sde, two.score, eta=0.0), 4, rng=0).shape
-    torch.Size([5])
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
+        >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
+
+        >>> grid = sg.timesteps.auto(flow, 2, solver=sg.DDIM(), rng=0)
+        >>> [f"{t:.1g}" for t in grid]  # t_max, where the steps are worth most, t_min
+        ['1', '0.1', '0.001']
     """
     return made_for(flow, steps, x_T, solver=solver, rng=rng).times
 
@@ -215,6 +299,8 @@ def made_for(
     rng: Rng = None,
 ) -> MadeGrid:
     """Make a grid for one flow, and for the solver that will use it.
+
+        t_0 … t_N: the least √⟨|x_N − x(t_min)|²⟩/α(t_min) of a pilot batch
 
     The nodes are those of the best of some rules: uniform, power, Karras (ρ = 3, 7, 15), log-SNR,
     equal angles, and equal shares of the third derivative of ε̂; judged by the error of the solver
@@ -238,6 +324,15 @@ def made_for(
         TypeError: If flow is not a ReverseSDE, or solver not one of fixed steps.
         ValueError: If the flow is noisy or has no kernel, the solver draws noise or does not solve
             it, or the shape of an event is not known.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
+        >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
+
+        >>> made = sg.timesteps.made_for(flow, 2, solver=sg.DDIM(), rng=0)
+        >>> made.rule, f"{made.error:.2f}"
+        ('angle', '0.23')
     """
     check_count("steps", steps)
     sde = check_flow("flow", flow, "made_for")

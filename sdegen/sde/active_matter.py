@@ -48,7 +48,9 @@ _TERMS = 17  # all digits of it
 
 
 class ActiveBrownian(SDE):
-    """An active Brownian particle in the plane: dr = [v e(θ) − ∇U] dt + √(2D) dW, θ diffuses.
+    """An active Brownian particle in the plane, which swims along a heading that diffuses.
+
+        dr = [v e(θ) − ∇U] dt + √(2D) dW,   dθ = ω dt + √(2D_r) dW_θ,   e(θ) = (cos θ, sin θ)
 
     Its state is (x, y, θ), shape (batch, 3), or (batch, particles, 3).
 
@@ -64,11 +66,12 @@ class ActiveBrownian(SDE):
         TypeError: If one of the numbers is none, or the potential something else.
         ValueError: If a number is out of its range.
 
-    >>> swimmer = ActiveBrownian(2.0, 0.1, rotational_diffusion=0.5)
-    >>> swimmer.drift(torch.zeros(1, 3), torch.tensor(0.0))
-    tensor([[2., 0., 0.]])
-    >>> swimmer.effective_diffusion  # D + v²/2 D_r
-    tensor(4.1000, dtype=torch.float64)
+    Example:
+        >>> swimmer = sg.ActiveBrownian(2.0, 0.1, rotational_diffusion=0.5)
+        >>> swimmer.drift(torch.zeros(1, 3), torch.tensor(0.0)).tolist()  # θ = 0
+        [[2.0, 0.0, 0.0]]
+        >>> f"{swimmer.effective_diffusion:.2f}"  # D + v²/2 D_r
+        '4.10'
     """
 
     autonomous = True

@@ -35,6 +35,8 @@ from sdegen.core.shapes import Numbers, State, Time
 class Coloured(SDE):
     """An SDE whose white noise is replaced by Ornstein–Uhlenbeck noise of correlation time τ.
 
+        dX = (f + G η/√(2τ)) dt,   dη = −η/τ dt + √(2/τ) dW
+
     Its state is (batch, d + m): the d coordinates of the SDE, then η of each of its m noises (m =
     d if they are diagonal). `start` adds noise at rest to positions, `position` takes it away.
     Steps must be short beside τ.
@@ -49,11 +51,11 @@ class Coloured(SDE):
         ValueError: If noise depends on x in another reading, has no G, or there is none; if the
             SDE is a chain, reversed, or jumps; or if a time is not finite and > 0.
 
-    >>> sde = Coloured(ItoProcess(lambda x: -x, 1.0), 0.5)
-    >>> from sdegen.sde.linear import LinearSDE
-    >>> cov = LinearSDE.of(sde, 2).stationary_covariance()
-    >>> round(float(cov[0, 0]), 12)  # σ²/(2k (1 + kτ))
-    0.333333333333
+    Example:
+        >>> sde = sg.Coloured(sg.ItoProcess(lambda x: -x, 1.0), 0.5)
+        >>> variance = sg.LinearSDE.of(sde, 2).stationary_covariance()[0, 0]
+        >>> f"{variance:.6f}"  # σ²/(2k (1 + kτ))
+        '0.333333'
     """
 
     noise = "additive"

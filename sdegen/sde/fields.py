@@ -29,7 +29,11 @@ Ends = Literal["periodic", "reflecting"]
 
 
 class StochasticHeat(SDE):
-    """The stochastic heat equation on a lattice, dφ = (κ Δ − m²) φ dt + √(2T) dW.
+    """The stochastic heat equation on a lattice, of states (batch, …, *shape).
+
+        dφ = (κ Δ − m²) φ dt + √(2T) dW,   dφ_k = −(κ k̂² + m²) φ_k dt + √(2T) dW_k
+
+    with k̂² = Σ_a 4 sin²(k_a/2).
 
     Args:
         shape: Sites along each axis, which are the last axes of an event; axes before them, such
@@ -43,12 +47,13 @@ class StochasticHeat(SDE):
         TypeError: If shape are no whole numbers, or another argument no number.
         ValueError: If a number is out of its range, or ends is another word.
 
-    >>> ring = StochasticHeat((4,), diffusivity=2.0, mass_squared=1.0)
-    >>> [round(float(rate), 12) for rate in ring.rates]  # at k = 0, ±π/2, π
-    [1.0, 5.0, 5.0, 9.0]
-
     Reference:
         Hairer 2009, An introduction to stochastic PDEs, section 2.1, arXiv:0907.4178.
+
+    Example:
+        >>> ring = sg.StochasticHeat((4,), diffusivity=2.0, mass_squared=1.0)
+        >>> [round(rate.item(), 6) for rate in ring.rates]  # at k = 0, ±π/2, π
+        [1.0, 5.0, 5.0, 9.0]
     """
 
     noise = "additive"

@@ -40,7 +40,9 @@ from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 
 
 class PronySeries:
-    """A memory kernel K(t) = Σ_k c_k e^{−t/τ_k} cos ω_k t.
+    """A memory kernel, a sum of exponentials and damped cosines.
+
+        K(t) = Σ_k c_k e^{−t/τ_k} cos ω_k t,   ∫₀^∞ K dt = Σ_k c_k τ_k/(1 + ω_k² τ_k²)
 
     Args:
         amplitudes: c_k > 0, shape (n,), or a number; of K, in units of friction per time.
@@ -51,9 +53,10 @@ class PronySeries:
         TypeError: If one of them is no array of numbers.
         ValueError: If their lengths differ, or a number is out of its range.
 
-    >>> kernel = PronySeries([2.0, 0.5], [1.0, 4.0])
-    >>> kernel.friction, float(kernel(0.0))
-    (4.0, 2.5)
+    Example:
+        >>> kernel = sg.PronySeries([2.0, 0.5], [1.0, 4.0])
+        >>> kernel.friction, float(kernel(0.0))  # Σ c_k τ_k and Σ c_k
+        (4.0, 2.5)
     """
 
     def __init__(
@@ -99,6 +102,9 @@ class PronySeries:
 class GeneralizedLangevin(SDE):
     """Langevin dynamics of positions and velocities with a memory kernel, in a potential.
 
+        m dv/dt = −∇U(x) − γ v − ∫₀ᵗ K(t − u) v(u) du + R(t) + white noise
+        ⟨R(t) R(s)⟩ = T K(|t − s|)
+
     Its state is (batch, (2 + n) d): d positions, d velocities, then d numbers for each of n
     memory variables, one for an exponential and two for a damped cosine. `start` makes it of
     positions, `position` and `velocity` read it.
@@ -114,12 +120,12 @@ class GeneralizedLangevin(SDE):
         TypeError: If potential or memory are something else, or one of the numbers is none.
         ValueError: If a number is out of its range.
 
-    >>> from sdegen.sde.linear import LinearSDE
-    >>> from sdegen.sde.potentials import Quadratic
-    >>> sde = GeneralizedLangevin(Quadratic(4.0), PronySeries(2.0, 0.5), temperature=0.8, mass=2.0)
-    >>> cov = LinearSDE.of(sde, 3).stationary_covariance()
-    >>> [round(float(v), 12) for v in cov.diag()]  # T/k, T/m, T
-    [0.2, 0.4, 0.8]
+    Example:
+        >>> memory, trap = sg.PronySeries(2.0, 0.5), sg.Quadratic(4.0)
+        >>> sde = sg.GeneralizedLangevin(trap, memory, temperature=0.8, mass=2.0)
+        >>> cov = sg.LinearSDE.of(sde, 3).stationary_covariance()
+        >>> [round(v.item(), 6) for v in cov.diag()]  # T/k, T/m, T
+        [0.2, 0.4, 0.8]
     """
 
     autonomous = True

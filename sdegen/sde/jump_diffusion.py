@@ -32,7 +32,9 @@ Jumps = CompoundPoisson | AlphaStable
 
 
 class JumpDiffusion(SDE):
-    """An SDE that jumps: dX = f(X, t) dt + g(X, t) dW + dJ.
+    """An SDE that jumps, with states (batch, *event).
+
+        dX = f(X, t) dt + g(X, t) dW + dJ
 
     Args:
         sde: The continuous part, forward in time; one without noise makes a piecewise
@@ -47,10 +49,12 @@ class JumpDiffusion(SDE):
         Merton 1976, J. Financial Econ. 3, 125; Platen and Bruti-Liberati 2010, Numerical Solution
         of SDEs with Jumps in Finance, eq. (1.6.11).
 
-    >>> from torch.distributions import Normal
-    >>> from sdegen.sde.processes import BrownianMotion
-    >>> JumpDiffusion(BrownianMotion(0.2), CompoundPoisson(3.0, Normal(0.0, 0.5))).noise
-    'additive'
+    Example:
+        >>> counts = sg.JumpDiffusion(sg.BrownianMotion(0.0), sg.CompoundPoisson(3.0, 1.0))
+        >>> start, solver = torch.zeros(4000, 1), sg.JumpAdapted()
+        >>> end = sg.simulate(counts, start, [0.0, 2.0], solver=solver, rng=0).final
+        >>> f"{end.mean():.0f}, {end.var():.0f}"  # Poisson's law: mean and variance λt
+        '6, 6'
     """
 
     def __init__(self, sde: SDE, jumps: Jumps | Sequence[Jumps]) -> None:

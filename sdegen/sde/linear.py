@@ -41,7 +41,9 @@ _ALWAYS = (-float("inf"), float("inf"))
 
 
 class LinearSDE(LinearProcess):
-    """dX = (c − A X) dt + B dW of d coordinates, with A, B and c constant or functions of time.
+    """A linear SDE of d coordinates, with A, B and c constant or functions of time.
+
+        dX = (c − A X) dt + B dW,   X_s | X_t ~ N(Φ X_t + m, Σ)
 
     Noise is diagonal where B is a number, one number for each coordinate, or a constant diagonal
     matrix; else there are m noise channels (`noise_structure`). Exact paths are drawn by `sample`.
@@ -59,12 +61,13 @@ class LinearSDE(LinearProcess):
             returns one; or a subclass defines `alpha` or `sigma`, which a `GaussianPath` has.
         ValueError: If A is not square, shapes do not fit to it, or a number is not finite.
 
-    >>> spring = LinearSDE([[0.0, -1.0], [1.0, 0.5]], [[0.0], [1.0]])  # dq = p dt, dp = −q − p/2
-    >>> [round(float(v), 12) for v in spring.stationary_covariance().diag()]  # equipartition
-    [1.0, 1.0]
-    >>> driven = LinearSDE([[1.0]], 1.0, lambda t: [t.cos()])
-    >>> round(float(driven.transition(0.0, 2.0).shift), 12)  # (cos 2 + sin 2 − e⁻²)/2
-    0.178907653521
+    Example:
+        >>> A, B = [[0.0, -1.0], [1.0, 0.5]], [[0.0], [1.0]]  # dq = p dt, dp = −(q + p/2) dt + dW
+        >>> [round(v.item(), 6) for v in sg.LinearSDE(A, B).stationary_covariance().diag()]
+        [1.0, 1.0]
+        >>> driven = sg.LinearSDE([[1.0]], 1.0, lambda t: [t.cos()])
+        >>> round(driven.transition(0.0, 2.0).shift.item(), 6)  # (cos 2 + sin 2 − e⁻²)/2
+        0.178908
     """
 
     autonomous: bool | None = True

@@ -48,7 +48,9 @@ _SYSTEMS = 2**20  # numbers of positions that are looked at together before a ru
 
 
 class PairForces(Potential):
-    """U(x) = Σ_{i<j} U₂(|x_i − x_j|) of particles, for states (batch, particles, dim).
+    """Forces between all pairs of particles, for states (batch, particles, dim).
+
+        U(x) = Σ_{i<j} [U₂(r_ij) − U₂(r_c)] + U_ext(x),   r_ij < r_c
 
     A `Potential` for `Langevin`, and a drift for `ItoProcess`: it may be called with x. Large
     systems are looked through by neighbour lists; the bits do not depend on them.
@@ -67,11 +69,10 @@ class PairForces(Potential):
         ValueError: If cutoff ≤ 0, the box is smaller than two cutoffs, a box has no cutoff, or
             the function returns another shape or has another slope than autograd finds.
 
-    >>> from sdegen.sde.pair_potentials import HarmonicRepulsion
-    >>> pairs = PairForces(HarmonicRepulsion(stiffness=4.0), box=10.0)
-    >>> pairs.force(torch.tensor([[[0.25], [9.75]]]))
-    tensor([[[ 2.],
-             [-2.]]])
+    Example:
+        >>> pairs = sg.PairForces(sg.HarmonicRepulsion(stiffness=4.0), box=10.0)
+        >>> pairs.force(torch.tensor([[[0.25], [9.75]]])).flatten().tolist()  # k (σ − ½)
+        [2.0, -2.0]
     """
 
     def __init__(

@@ -35,10 +35,24 @@ from sdegen.core.update import Number
 
 
 class PairPotential(ABC):
-    """An energy U(r) of two particles at a distance r.
+    """An energy U(r) of two particles at a distance r; of your own: define `energy` and `slope`.
+
+        F = −U′(r) on each of the two, away from the other
+
+    Both take distances of any shape, (P,) for P pairs, and return one number for each.
 
     Attributes:
         range: Distance beyond which U = 0; infinite where there is none.
+
+    Example:
+        >>> class InversePower(sg.PairPotential):
+        ...     def energy(self, r):
+        ...         return r**-3
+        ...     def slope(self, r):
+        ...         return -3 * r**-4
+        >>> pairs = sg.PairForces(InversePower())
+        >>> pairs.force(torch.tensor([[[0.0], [1.0]]])).flatten().tolist()
+        [-3.0, 3.0]
     """
 
     range: float = math.inf
@@ -121,7 +135,9 @@ class FunctionPair(PairPotential):
 
 
 class HarmonicRepulsion(PairPotential):
-    """U(r) = ½ k (σ − r)² for r < σ: soft discs or spheres of diameter σ.
+    """Harmonic repulsion: soft discs or spheres of diameter σ.
+
+        U(r) = ½ k (σ − r)² for r < σ,   0 beyond
 
     Args:
         stiffness: k > 0, in units of energy over length².
@@ -130,6 +146,10 @@ class HarmonicRepulsion(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
+
+    Example:
+        >>> sg.HarmonicRepulsion(4.0).energy(torch.tensor([0.5, 1.5])).tolist()  # r of any shape
+        [0.5, 0.0]
     """
 
     def __init__(self, stiffness: Number = 1.0, diameter: float = 1.0) -> None:
@@ -147,15 +167,22 @@ class HarmonicRepulsion(PairPotential):
 
 
 class LennardJones(PairPotential):
-    """U(r) = 4ε [(σ/r)¹² − (σ/r)⁶], with a minimum of −ε at 2^{1/6} σ.
+    """The Lennard-Jones potential, with a minimum of −ε at 2^{1/6} σ.
+
+        U(r) = 4ε [(σ/r)¹² − (σ/r)⁶]
 
     Args:
-        epsilon: ε > 0.
+        epsilon: ε > 0, in units of energy.
         sigma: σ > 0, where U = 0.
 
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
+
+    Example:
+        >>> r = torch.tensor([1.0, 2 ** (1 / 6)])  # of any shape
+        >>> [f"{u:.3f}" for u in sg.LennardJones(2.0).energy(r)]
+        ['0.000', '-2.000']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -181,7 +208,9 @@ class LennardJones(PairPotential):
 
 
 class WCA(LennardJones):
-    """U(r) = 4ε [(σ/r)¹² − (σ/r)⁶] + ε for r < 2^{1/6} σ: Lennard-Jones without its attraction.
+    """The Weeks–Chandler–Andersen potential: Lennard-Jones without its attraction.
+
+        U(r) = 4ε [(σ/r)¹² − (σ/r)⁶] + ε for r < 2^{1/6} σ,   0 beyond
 
     Args:
         epsilon: ε > 0.
@@ -190,6 +219,10 @@ class WCA(LennardJones):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
+
+    Example:
+        >>> sg.WCA(2.0).energy(torch.tensor([1.0, 1.5])).tolist()  # r of any shape
+        [2.0, 0.0]
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -206,7 +239,9 @@ class WCA(LennardJones):
 
 
 class GaussianCore(PairPotential):
-    """U(r) = ε e^{−r²/σ²}: particles that pass through each other.
+    """Gaussian cores: particles that pass through each other.
+
+        U(r) = ε e^{−r²/σ²}
 
     Args:
         epsilon: ε, negative where they attract each other.
@@ -215,6 +250,11 @@ class GaussianCore(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
+
+    Example:
+        >>> r = torch.tensor([0.0, 1.0])  # of any shape
+        >>> [f"{u:.4f}" for u in sg.GaussianCore(2.0).energy(r)]  # ε and ε/e
+        ['2.0000', '0.7358']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
@@ -233,7 +273,9 @@ class GaussianCore(PairPotential):
 
 
 class Yukawa(PairPotential):
-    """U(r) = ε (σ/r) e^{−κ r}: charges that others screen; 1/r for κ = 0.
+    """The Yukawa potential: charges that others screen; Coulomb's 1/r for κ = 0.
+
+        U(r) = ε (σ/r) e^{−κ r}
 
     Args:
         epsilon: ε, negative where they attract each other.
@@ -243,6 +285,11 @@ class Yukawa(PairPotential):
     Raises:
         TypeError: If a parameter is no number.
         ValueError: If one is out of its range, or not finite.
+
+    Example:
+        >>> r = torch.tensor([1.0, 2.0])  # of any shape
+        >>> [f"{u:.4f}" for u in sg.Yukawa().energy(r)]  # e⁻¹ and e⁻²/2
+        ['0.3679', '0.0677']
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0, kappa: float = 1.0) -> None:

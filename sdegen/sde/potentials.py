@@ -34,7 +34,21 @@ from sdegen.core.slope_checks import check_slope
 
 
 class Potential(ABC):
-    """An energy landscape U(x), in the units of the temperature (k_B = 1)."""
+    """An energy landscape U(x), in the units of the temperature (k_B = 1).
+
+        F(x) = −∇U(x),   p(x) = e^{−U(x)/T}/Z at temperature T
+
+    A subclass defines `energy`, of shape (batch,), and `force`, of the shape (batch, *event) of x.
+
+    Example:
+        >>> class Slope(sg.Potential):
+        ...     def energy(self, x):
+        ...         return 2 * x.sum(1)
+        ...     def force(self, x):
+        ...         return torch.full_like(x, -2.0)
+        >>> sg.Langevin(Slope()).drift(torch.zeros(1, 2), torch.tensor(0.0)).tolist()
+        [[-2.0, -2.0]]
+    """
 
     @abstractmethod
     def energy(self, x: State) -> Tensor:
@@ -105,7 +119,9 @@ class FunctionPotential(Potential):
 
 
 class DrivenPotential:
-    """U(x, t), an energy that a protocol changes: a trap that moves, a field that is switched on.
+    """An energy that a protocol changes: a trap that moves, a field that is switched on.
+
+        F(x, t) = −∇U(x, t)
 
     Args:
         function: U(x, t) of states (batch, *event) and a time, in torch, which returns what that
@@ -115,9 +131,10 @@ class DrivenPotential:
     Raises:
         TypeError: If it is no function of a time.
 
-    >>> trap = DrivenPotential(lambda x, t: (x - 2 * t) ** 2 / 2)
-    >>> trap.energy_at(torch.zeros(1, 1), torch.tensor(1.5))
-    tensor([4.5000])
+    Example:
+        >>> trap = sg.DrivenPotential(lambda x, t: (x - 2 * t) ** 2 / 2)
+        >>> trap.energy_at(torch.zeros(1, 1), torch.tensor(1.5)).item()  # (2t)²/2
+        4.5
     """
 
     def __init__(self, function: Callable[..., object]) -> None:
@@ -254,11 +271,24 @@ def as_any_potential(potential: object) -> AnyPotential:
 
 
 class Quadratic(Potential):
-    """U(x) = ½ k |x − μ|², the harmonic trap.
+    """The harmonic trap.
+
+        U(x) = ½ k |x − μ|²,   p(x) = N(x; μ, T/k) at temperature T
+
+    States have shape (batch, *event), energies shape (batch,).
 
     Args:
-        stiffness: k > 0.
+        stiffness: k > 0, in units of energy/length².
         center: μ, the same for every coordinate.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If stiffness is not finite and > 0, or center not finite.
+
+    Example:
+        >>> x, trap = torch.tensor([[3.0]]), sg.Quadratic(stiffness=2.0, center=1.0)
+        >>> trap.energy(x).item(), trap.force(x).item()  # ½ · 2 · 2² and −2 · 2
+        (4.0, -4.0)
     """
 
     def __init__(self, stiffness: float | Tensor = 1.0, center: float | Tensor = 0.0) -> None:
@@ -287,11 +317,23 @@ class Quadratic(Potential):
 
 
 class DoubleWell(Potential):
-    """U(x) = Σ_i (a x_i⁴ − b x_i²): wells at ±√(b/2a), a barrier b²/4a between them.
+    """Two wells in each coordinate, at ±√(b/2a), with a barrier b²/4a between them.
+
+        U(x) = Σ_i (a x_i⁴ − b x_i²)
+
+    States have shape (batch, *event), energies shape (batch,).
 
     Args:
         quartic: a > 0.
         quadratic: b > 0.
+
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite and > 0.
+
+    Example:
+        >>> sg.DoubleWell().energy(torch.tensor([[-1.0], [0.0], [1.0]])).tolist()  # a = ¼, b = ½
+        [-0.25, 0.0, -0.25]
     """
 
     def __init__(self, quartic: float | Tensor = 0.25, quadratic: float | Tensor = 0.5) -> None:

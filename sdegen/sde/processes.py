@@ -57,10 +57,25 @@ class _ConstantNoise(SDE):
 
 
 class BrownianMotion(_ConstantNoise, LinearProcess):
-    """The update without a drift: dX = σ dW, X_t ~ N(x0, σ² t); `sample` draws exact paths.
+    """Brownian motion: the update without a drift; `sample` draws exact paths.
+
+        dX = σ dW,   X_t | x0 ~ N(x0, σ² t)
+
+    States have shape (batch, *event); all coordinates move alike.
 
     Args:
-        sigma: σ ≥ 0; D = σ²/2.
+        sigma: σ ≥ 0; D = σ²/2, in units of length²/time.
+
+    Raises:
+        TypeError: If sigma is no number.
+        ValueError: If it is negative or not finite.
+
+    Reference:
+        Gardiner 2009, Stochastic Methods, section 3.8.1.
+
+    Example:
+        >>> sg.BrownianMotion(2.0).transition(0.0, 3.0).covariance.item()  # σ² t
+        12.0
     """
 
     autonomous = True
@@ -94,17 +109,29 @@ class BrownianMotion(_ConstantNoise, LinearProcess):
 
 
 class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
-    """dX = −k (X − μ) dt + σ dW; stationary law N(μ, σ²/2k), correlation time 1/k.
+    """An Ornstein–Uhlenbeck process; `sample` draws exact paths.
 
-    X_t | x0 ~ N(μ + (x0 − μ) e^{−kt}, (σ²/2k)(1 − e^{−2kt})), from which `sample` draws.
+        dX = −k (X − μ) dt + σ dW
+        X_t | x0 ~ N(μ + (x0 − μ) e^{−kt}, (σ²/2k)(1 − e^{−2kt}))
+
+    Its stationary law is N(μ, σ²/2k), its correlation time 1/k. States have shape (batch, *event).
 
     Args:
         rate: k, in units of inverse time.
         mean: μ, the same for every coordinate.
         sigma: σ ≥ 0.
 
+    Raises:
+        TypeError: If an argument is no number.
+        ValueError: If one is not finite, or sigma negative.
+
     Reference:
         Uhlenbeck and Ornstein 1930; Gardiner 2009, section 4.5.4.
+
+    Example:
+        >>> law = sg.OrnsteinUhlenbeck(rate=2.0, mean=0.0, sigma=2.0).transition(0.0, 0.5)
+        >>> f"{law.matrix:.4f}, {law.covariance:.4f}"  # e⁻¹ and 1 − e⁻²
+        '0.3679, 0.8647'
     """
 
     autonomous = True
@@ -150,7 +177,9 @@ class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
 
 
 class Langevin(_ConstantNoise):
-    """Overdamped Langevin dynamics, dX = −∇U dt + √(2T) dW; stationary density e^{−U/T}/Z.
+    """Overdamped Langevin dynamics in a potential.
+
+        dX = −∇U dt + √(2T) dW,   p(x) = e^{−U(x)/T}/Z at rest
 
     Args:
         potential: U and its force: a `Potential`, or a function U(x) of states (batch, *event),
@@ -161,10 +190,12 @@ class Langevin(_ConstantNoise):
 
     Raises:
         TypeError: If potential is neither, or temperature no number.
+        ValueError: If temperature is negative or not finite.
 
-    >>> with torch.no_grad():
-    ...     Langevin(lambda x: x**4 / 4).drift(torch.tensor([[2.0]]), torch.tensor(0.0))
-    tensor([[-8.]])
+    Example:
+        >>> quartic = sg.Langevin(lambda x: x**4 / 4)
+        >>> quartic.drift(torch.tensor([[2.0]]), torch.tensor(0.0)).item()  # −x³
+        -8.0
     """
 
     autonomous = True
@@ -201,10 +232,12 @@ class Langevin(_ConstantNoise):
 
 
 class RateNetwork(_ConstantNoise):
-    """A noisy rate network, dX = (−X + W φ(X) + I) dt + σ dW.
+    """A noisy rate network: units that leak, and excite or inhibit each other.
+
+        dX = (−X + W φ(X) + I) dt + σ dW
 
     With dt = 1 the update forgets X_t: x' = W φ(x) + I + σ z, a noisy recurrent network; dt < 1 is
-    its leaky form.
+    its leaky form. States have shape (batch, units).
 
     Args:
         weights: W, shape (units, units).
@@ -212,8 +245,17 @@ class RateNetwork(_ConstantNoise):
         sigma: σ ≥ 0.
         activation: φ.
 
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If shapes do not fit, or sigma is negative.
+
     Reference:
         Sompolinsky, Crisanti and Sommers 1988, eq. (1), with noise.
+
+    Example:
+        >>> turn = sg.RateNetwork([[0.0, 1.0], [-1.0, 0.0]], activation=lambda x: x)
+        >>> turn.drift(torch.tensor([[1.0, 2.0]]), torch.tensor(0.0)).tolist()  # −x + W x
+        [[1.0, -3.0]]
     """
 
     autonomous = True

@@ -63,9 +63,11 @@ class StationarySDE(SDE):
             antisymmetric; of functions where they are evaluated.
         NotNormalizableError: From a start, if p does not fall off far away from it.
 
-    >>> spin = StationarySDE(lambda x: -x.square().sum(1) / 2, rotation=[[0.0, 2.0], [-2.0, 0.0]])
-    >>> spin.drift(torch.tensor([[1.0, 0.0]]), torch.tensor(0.0)).tolist()
-    [[-1.0, 2.0]]
+    Example:
+        >>> turn = [[0.0, 2.0], [-2.0, 0.0]]
+        >>> spin = sg.StationarySDE(lambda x: -x.square().sum(1) / 2, rotation=turn)
+        >>> spin.drift(torch.tensor([[1.0, 0.0]]), torch.tensor(0.0)).tolist()  # −(1 + R) x
+        [[-1.0, 2.0]]
     """
 
     autonomous = True

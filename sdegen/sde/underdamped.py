@@ -65,9 +65,10 @@ _CURES = {
 
 
 class UnderdampedLangevin(SDE):
-    """Langevin dynamics in phase space; stationary density e^{−(U(x) + m v²/2)/T}/Z.
+    """Langevin dynamics in phase space, of states (batch, 2, *event): positions and velocities.
 
-    dx = v dt,  dv = [−∇U/m − γ v] dt + √(2γT/m) dW
+        dx = v dt,   dv = [−∇U/m − γ v] dt + √(2γT/m) dW
+        p(x, v) = e^{−(U(x) + m v²/2)/T}/Z at rest
 
     Args:
         potential: U and its force, as `Langevin` takes it: a `Potential`, a function U(x), or one
@@ -82,11 +83,11 @@ class UnderdampedLangevin(SDE):
         TypeError: If an argument is of another kind.
         ValueError: If a number is out of its range.
 
-    >>> trap = UnderdampedLangevin(lambda x: 2 * x**2, friction=0.5, mass=2.0)
-    >>> z = trap.state([[1.0]], [[3.0]])
-    >>> with torch.no_grad():
-    ...     trap.drift(z, torch.tensor(0.0)).flatten()  # (v, −4 x/m − γ v)
-    tensor([ 3.0000, -3.5000])
+    Example:
+        >>> trap = sg.UnderdampedLangevin(lambda x: 2 * x**2, friction=0.5, mass=2.0)
+        >>> state = trap.state([[1.0]], [[3.0]])
+        >>> trap.drift(state, torch.tensor(0.0)).flatten().tolist()  # v and −4 x/m − γ v
+        [3.0, -3.5]
     """
 
     autonomous = True

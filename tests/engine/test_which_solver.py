@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -143,11 +142,6 @@ def test_of_some_dynamics_those_that_take_them_are_shown():
     assert "KarrasHeun" not in names(sg.ReverseSDE(path, law.score, 1.0))
     with pytest.raises(TypeError, match="sde must be an SDE"):
         sg.which_solver(sg.EulerMaruyama())
-
-
-def test_the_page_is_the_table():
-    page = (Path(__file__).parents[2] / "docs" / "solvers.md").read_text()
-    assert sg.which_solver().markdown() in page
 
 
 def test_the_table_is_read_in_a_terminal():

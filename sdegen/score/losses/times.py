@@ -28,8 +28,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sdegen.core.kernel import times_between
 from sdegen.diffusion.ddpm import DDPM
-from sdegen.diffusion.gaussian_path import GaussianPath, times_between
+from sdegen.diffusion.gaussian_path import GaussianPath
 from sdegen.score.config import Weighting
 from sdegen.score.losses.weights import (
     EDM_MEAN,
