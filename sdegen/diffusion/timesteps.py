@@ -239,7 +239,6 @@ class MadeGrid:
         >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
         >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
         >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
-
         >>> made = sg.timesteps.made_for(flow, 2, solver=sg.DDIM(), rng=0)
         >>> [f"{t:.1g}" for t in made.times], made.pilot
         (['1', '0.1', '0.001'], 48)
@@ -282,7 +281,6 @@ def auto(
         >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
         >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
         >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
-
         >>> grid = sg.timesteps.auto(flow, 2, solver=sg.DDIM(), rng=0)
         >>> [f"{t:.1g}" for t in grid]  # t_max, where the steps are worth most, t_min
         ['1', '0.1', '0.001']
@@ -329,7 +327,6 @@ def made_for(
         >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
         >>> normal = sg.GaussianMixture([1.0], [0.0], stds=0.5).noised(path)
         >>> flow = sg.ReverseSDE(path, normal.score, eta=0.0)
-
         >>> made = sg.timesteps.made_for(flow, 2, solver=sg.DDIM(), rng=0)
         >>> made.rule, f"{made.error:.2f}"
         ('angle', '0.23')

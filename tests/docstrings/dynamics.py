@@ -13,8 +13,6 @@ NO_SHAPES: dict[str, str] = {
 }
 
 TO_DO = """
-AdaptiveHeun AngularAdams BAOAB Churn Coefficients DDIM DPM2 DRI1 EulerMaruyama ExponentialAdams
-ExponentialAdamsMoulton FinalDenoising Heun ImplicitEuler JumpAdapted KarrasHeun LinearMultistep
-Metropolis MetropolisCorrector Milstein OBABO PredictorCorrector QUICSORT SKROCK SRA TorchDiffEq
-TorchSDE
+BAOAB DRI1 EulerMaruyama Heun ImplicitEuler JumpAdapted Metropolis Milstein OBABO QUICSORT SKROCK
+SRA TorchDiffEq TorchSDE
 """

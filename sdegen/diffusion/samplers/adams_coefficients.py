@@ -83,6 +83,13 @@ class Coefficients:
         noise: S, shape (steps,).
         again: P' and Q', shape (2, K), where node 1 is evaluated twice: x_1, corrected by
             Σ_j [P'_j x_{1−j} + Q'_j score_{1−j}], stands for x_1 in all sums then. Else None.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> table = sg.ExponentialAdams(order=1).coefficients(flow, torch.tensor([3.0, 1.0]))
+        >>> f"{table.decay.item() + table.states.item():.4f}, {table.scores.item():.4f}"
+        '1.0000, 6.0000'
     """
 
     decay: Tensor

@@ -30,8 +30,8 @@ class DDIM(DiffusionSolver, FixedStep):
     y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
     v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
 
-    η is that of the `ReverseSDE`: 0 is the Euler map of the probability flow in λ, 1 is DDPM's
-    ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
+    Scores and z have the shape (batch, *event) of x. η is that of the `ReverseSDE`: 0 is the Euler
+    map of the probability flow in λ, 1 is DDPM's ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
     over a step: one evaluation. Where no signal is left, λ_t = ∞ (`ZeroTerminalSNR`), the step is
     its limit, x_s = α_s x̂0 + σ_s (√(1 − η²) x/σ_t + η z), by a score that tells x̂0.
 
@@ -40,6 +40,12 @@ class DDIM(DiffusionSolver, FixedStep):
 
     Reference:
         Song, Meng and Ermon 2021, eqs. (12) and (16), arXiv:2010.02502.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> sg.simulate(flow, x_T, [3.0, 1.0], solver=sg.DDIM()).final.item()  # 10 − (3 − 1) 3
+        4.0
     """
 
     takes_modes: ClassVar[bool] = True

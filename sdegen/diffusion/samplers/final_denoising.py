@@ -33,7 +33,10 @@ from sdegen.diffusion.samplers.ddim import DDIM
 class FinalDenoising(DiffusionSolver, FixedStep):
     """Any fixed-step solver, whose last state is denoised: E[x0 | x] in place of x.
 
-    The last of the times then belongs to t = 0; N steps cost one evaluation more.
+        x ← E[x0 | x] = (x + σ² score(x, t))/α at the last time
+
+    The last of the times then belongs to t = 0; N steps cost one evaluation more. States and scores
+    have shape (batch, *event).
 
     Args:
         solver: What takes the steps.
@@ -44,6 +47,13 @@ class FinalDenoising(DiffusionSolver, FixedStep):
 
     Reference:
         Efron 2011 for Tweedie's formula; Song et al. 2021, appendix G, arXiv:2011.13456.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> solver = sg.FinalDenoising(sg.DDIM())
+        >>> sg.simulate(flow, x_T, [3.0, 1.0], solver=solver).final.item()  # 4/(1 + 1²)
+        2.0
     """
 
     solver: FixedStep = field(default_factory=DDIM)

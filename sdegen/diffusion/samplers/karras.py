@@ -42,7 +42,12 @@ _LARGEST_GAMMA = math.sqrt(2) - 1  # of γ: no more noise than there is signal o
 
 @dataclass(frozen=True)
 class Churn:
-    """How much noise is stirred in before a step: γ_i = min(amount/N, √2 − 1) while r is between.
+    """How much noise is stirred in before a step, in y = x/α on the clock r = σ/α.
+
+        r̂ = (1 + γ) r,   ŷ = y + scale √(r̂² − r²) z
+        γ = min(amount/N, √2 − 1) while low ≤ r ≤ high, else 0
+
+    The r of N steps have shape (N,).
 
     Args:
         amount: S_churn ≥ 0 of N steps.
@@ -56,6 +61,10 @@ class Churn:
 
     Reference:
         Karras et al. 2022, algorithm 2, arXiv:2206.00364.
+
+    Example:
+        >>> sg.Churn(amount=1.0, low=1.0).gammas(torch.tensor([4.0, 2.0, 1.0, 0.5])).tolist()
+        [0.25, 0.25, 0.25, 0.0]
     """
 
     amount: float = 0.0
@@ -184,6 +193,11 @@ class _TwoStage(DiffusionSolver, FixedStep, SplitStep):
 class KarrasHeun(_TwoStage):
     """Heun's method for dy/dr = ε, with churn: the stochastic sampler of EDM.
 
+        y_s = ŷ + ½ (r_s − r̂) (ε(ŷ, r̂) + ε(y', r_s)),   y' = ŷ + (r_s − r̂) ε(ŷ, r̂)
+
+    with y = x/α of shape (batch, *event), r = σ/α, and ŷ, r̂ those of `Churn`. Two evaluations a
+    step.
+
     Args:
         churn: Noise that is stirred in before each step; none by default.
         substeps: Equal steps between any two of the times.
@@ -191,6 +205,13 @@ class KarrasHeun(_TwoStage):
     Reference:
         Karras et al. 2022, algorithms 1 and 2, arXiv:2206.00364, whose σ is r here. The last step
         ends at the last time, where the score exists, and is like the others.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> end = sg.simulate(flow, x_T, [3.0, 1.0], solver=sg.KarrasHeun()).final
+        >>> f"{end.item():.4f}"  # 10 − 2 (3 + 2)/2
+        '5.0000'
     """
 
     # with η > 0 it would evaluate beyond the last time
@@ -210,7 +231,10 @@ class KarrasHeun(_TwoStage):
 class DPM2(_TwoStage):
     """The midpoint rule for dy/dr = ε, in log r: DPM-Solver-2, with churn or ancestral steps.
 
-    η of the `ReverseSDE` makes the steps ancestral, in the measure of DDIM, 0 ≤ η ≤ 1.
+        y_s = ŷ + (r_s − r̂) ε(y', √(r̂ r_s)),   y' = ŷ + (√(r̂ r_s) − r̂) ε(ŷ, r̂)
+
+    with y = x/α of shape (batch, *event), r = σ/α, and ŷ, r̂ those of `Churn`. Two evaluations a
+    step. η of the `ReverseSDE` makes the steps ancestral, in the measure of DDIM, 0 ≤ η ≤ 1.
 
     Args:
         churn: Noise that is stirred in before each step, for η = 0; none by default.
@@ -218,6 +242,13 @@ class DPM2(_TwoStage):
 
     Reference:
         Lu et al. 2022, algorithm 1 with r₁ = ½, arXiv:2206.00927.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> end = sg.simulate(flow, x_T, [3.0, 1.0], solver=sg.DPM2()).final
+        >>> f"{end.item():.4f}"  # one step; the flow itself ends at 10 √(2/10) = 4.4721
+        '4.6340'
     """
 
     largest_eta: ClassVar[float | None] = 1.0

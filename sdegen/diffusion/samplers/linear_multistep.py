@@ -111,6 +111,8 @@ class _Memory(NamedTuple):
 class LinearMultistep(Multistep):
     """A method with coefficients of your own, for one grid: from a calibration, say.
 
+        x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
+
     Args:
         grid: Times that they belong to, shape (steps + 1,), float64.
         table: One row for each step.
@@ -119,6 +121,15 @@ class LinearMultistep(Multistep):
 
     Raises:
         ValueError: If there is not one row for each step.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> grid, rows = torch.tensor([3.0, 1.0]).double(), ([1.0], [[0.0]], [[6.0]], [0.0])
+        >>> table = sg.Coefficients(*(torch.tensor(row).double() for row in rows))
+        >>> solver = sg.LinearMultistep(grid, table, path.kernel)
+        >>> sg.simulate(flow, x_T, grid, solver=solver).final.item()  # x + 6 score, score = −1
+        4.0
     """
 
     grid: Tensor

@@ -35,6 +35,9 @@ LogDensity = Callable[[State, Time], Tensor]
 class MetropolisCorrector(DiffusionSolver, Corrector):
     """A predictor, then Metropolis-adjusted Langevin steps in the marginal that it reached.
 
+        x' = x + h score + √(2h) z with probability min(1, a), else x;   h = step_size σ(t)²
+        log a = log p(x') − log p(x) + log q(x | x') − log q(x' | x)
+
     Args:
         log_prob: log p_t(x) up to a constant in x, shape (batch,).
         predictor: Takes the step; EulerMaruyama() by default.
@@ -50,6 +53,18 @@ class MetropolisCorrector(DiffusionSolver, Corrector):
     Reference:
         Roberts and Tweedie 1996, section 1.4.1; as a corrector, Du et al. 2023, section 4.3,
         arXiv:2302.11552.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> log_p = lambda x, t: -x.square().sum(1) / (2 * (1 + t**2))
+        >>> start = sg.GaussianPrior([0.0], 10.0).sample(40_000, rng=0)
+        >>> solver = sg.MetropolisCorrector(log_p, sg.DDIM(), corrector_steps=10)
+        >>> flow = sg.ReverseSDE(path, score, eta=0.0)
+        >>> for method in (sg.DDIM(), solver):
+        ...     end = sg.simulate(flow, start, [3.0, 1.0], solver=method, rng=1).final
+        ...     print(f"{end.var():.1f}")  # 1 + t² is exact
+        1.6
+        2.0
     """
 
     log_prob: LogDensity

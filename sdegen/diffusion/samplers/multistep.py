@@ -83,6 +83,11 @@ _ELSEWHERE = {
 class ExponentialAdams(Multistep):
     """Exponential Adams–Bashforth: x0, ε or v continued by a polynomial through the last nodes.
 
+        x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
+
+    The linear part and the noise are solved exactly; the last nodes j are `order` of them. States
+    and scores have shape (batch, *event).
+
     Args:
         order: 1 … 4 nodes, and the order on a flow; on noise the weak order is min(order, 2).
         prediction: What is continued, "eps", "x0" or "v"; the score may come from any network.
@@ -98,6 +103,15 @@ class ExponentialAdams(Multistep):
     Reference:
         Zhang and Chen 2023, eq. (15), arXiv:2204.13902; Lu et al. 2022, algorithm 2,
         arXiv:2211.01095. The table above says which member is whose.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> for times in (path.time_grid(2), path.time_grid(8)):  # towards 10 √(2/10) = 4.472
+        ...     end = sg.simulate(flow, x_T, times, solver=sg.ExponentialAdams()).final
+        ...     print(f"{end.item():.3f}")
+        4.391
+        4.470
     """
 
     order: int = 2
@@ -138,8 +152,11 @@ class ExponentialAdams(Multistep):
 class ExponentialAdamsMoulton(Multistep):
     """Exponential Adams–Moulton as corrector, Adams–Bashforth of one order less as predictor.
 
+        x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
+
     The step that begins at a node evaluates there anyway. Before it goes on it corrects the state
-    with this evaluation as one more node of the polynomial: still one evaluation a step.
+    with this evaluation as one more node of the polynomial: still one evaluation a
+    step. States and scores have shape (batch, *event).
 
     Args:
         order: 2 … 4, the order on a flow; on noise the weak order is 2.
@@ -152,6 +169,14 @@ class ExponentialAdamsMoulton(Multistep):
 
     Reference:
         Zhao et al. 2023 (UniPC), section 3.2, arXiv:2302.04867, for the idea.
+
+    Example:
+        >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
+        >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
+        >>> solver = sg.ExponentialAdamsMoulton(order=3)
+        >>> end = sg.simulate(flow, x_T, path.time_grid(8), solver=solver).final
+        >>> f"{end.item():.2f}"  # 10 √(2/10)
+        '4.47'
     """
 
     order: int = 3
