@@ -44,7 +44,7 @@ _CURE = "If a part of it is hidden from autograd (.detach(), no_grad, NumPy), ta
 class StationarySDE(SDE):
     """The SDE of a stationary density p: reversible, with a mobility of its own, or rotating.
 
-    dX = [(M + R) ∇ log p + ∇·(M + R)] dt + √(2M) dW        (Itô)
+        dX = [(M + R) ∇ log p + ∇·(M + R)] dt + √(2M) dW        (Itô)
 
     Args:
         log_density: log p(x) up to a constant, of states (batch, *event), in torch: one number

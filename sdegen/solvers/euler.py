@@ -16,13 +16,24 @@ from sdegen.core.update import update
 
 @dataclass(frozen=True)
 class EulerMaruyama(OneStep):
-    """The update itself: x + dt f(x, t) + √|dt| g(x, t) z. One evaluation a step.
+    """Euler's method for SDEs: the update itself. One evaluation a step.
+
+        x' = x + dt f(x, t) + √|dt| g(x, t) z,   z ~ N(0, I)
+
+    with x, f and z of shape (batch, *event).
 
     Args:
         substeps: Equal steps between any two of the times.
 
     Reference:
         Kloeden and Platen 1992, eq. (10.2.4); weak order 1, strong order ½ (1 for additive noise).
+
+    Example:
+        >>> decay, x = sg.ItoProcess(lambda x: -x, 1.0), torch.ones(100, 1)
+        >>> z = sg.Noise(x, rng=0).normal()
+        >>> (end,) = sg.integrate(decay, sg.EulerMaruyama(), x, [0.0, 0.25], sg.Noise(x, rng=0))
+        >>> torch.allclose(end, 1 - 0.25 + 0.25**0.5 * z)
+        True
     """
 
     supports_discrete: ClassVar[bool] = True

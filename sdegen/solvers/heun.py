@@ -21,10 +21,11 @@ from sdegen.core.update import Number, diffuse, update
 class Heun(OneStep):
     """The trapezoidal rule on the update, for flows and additive noise. Two evaluations a step.
 
-    x̃ = x + dt f(x, t) + √|dt| g(t) z
-    x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
+        x̃ = x + dt f(x, t) + √|dt| g(t) z
+        x' = x + ½ dt [f(x, t) + f(x̃, s)] + √|dt| ½ [g(t) + g(s)] z
 
-    Of channels g is the matrix G, and z has one number for each.
+    with x, f and z of shape (batch, *event). Of channels g is the matrix G, and z has one number
+    for each.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -32,6 +33,13 @@ class Heun(OneStep):
     Reference:
         Kloeden and Platen 1992, eq. (15.1.1) for additive noise; with z = 0 Heun's explicit
         trapezoidal rule.
+
+    Example:
+        >>> decay, x = sg.ItoProcess(lambda x: -x, 1.0), torch.ones(100, 1)
+        >>> z = sg.Noise(x, rng=0).normal()
+        >>> (end,) = sg.integrate(decay, sg.Heun(), x, [0.0, 0.25], sg.Noise(x, rng=0))
+        >>> torch.allclose(end, 1 - 0.125 * (1 + 0.75 + 0.5 * z) + 0.5 * z)  # x̃ = 0.75 + 0.5 z
+        True
     """
 
     def check(self, sde: SDE, nodes: Tensor) -> None:

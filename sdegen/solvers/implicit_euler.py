@@ -65,10 +65,10 @@ class _Memory(NamedTuple):
 class ImplicitEuler(FixedStep):
     """Euler's method with the linear part of the drift at the end of the step. One evaluation.
 
-    x' = x + (1 + θ h L)⁻¹ [h f(x, t) + √h G(x, t) z],        f = −L x + r(x, t)
+        x' = x + (1 + θ h L)⁻¹ [h f(x, t) + √h G(x, t) z],        f = −L x + r(x, t)
 
     The SDE says what L is, by its `linear_part`: `LinearSDE`, `OrnsteinUhlenbeck`, and
-    `ItoProcess(f, g, linear_part=L)`.
+    `ItoProcess(f, g, linear_part=L)`; L is a number, or has shape (d,) or (d, d).
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -81,6 +81,12 @@ class ImplicitEuler(FixedStep):
 
     Reference:
         Kloeden and Platen 1992, eq. (12.2.8); weak order 1, strong order ½ (1 for additive noise).
+
+    Example:
+        >>> stiff = sg.ItoProcess(lambda x: -999 * x, 0.0, linear_part=999.0)
+        >>> (end,) = sg.integrate(stiff, sg.ImplicitEuler(), torch.ones(1, 1), [0.0, 1.0])
+        >>> f"{end.item():.6f}"  # 1/(1 + λh)
+        '0.001000'
     """
 
     theta: float = 1.0

@@ -73,6 +73,10 @@ class Memory(NamedTuple):
 class JumpAdapted(FixedStep):
     """Steps of a solver, split where a trajectory jumps.
 
+        x(τ) = x(τ−) + s(x(τ−), τ, u),   x(τ−) by a step of `solver` from t to τ
+
+    Jump times are those of the process at any step; sizes have x's shape (batch, *event).
+
     Args:
         solver: What takes the steps between jumps: EulerMaruyama, Heun, or another whose steps
             draw one normal each. Its `substeps` are those of the run.
@@ -81,6 +85,16 @@ class JumpAdapted(FixedStep):
         TypeError: If solver is not a solver of fixed steps.
         ValueError: If it remembers earlier steps, draws more than one normal a step, or is
             compiled.
+
+    Example:
+        >>> counts = sg.JumpDiffusion(sg.BrownianMotion(0.0), sg.CompoundPoisson(3.0, 1.0))
+        >>> x, solvers = torch.zeros(50, 1), (sg.EulerMaruyama(), sg.EulerMaruyama(substeps=8))
+        >>> one, eight = (
+        ...     sg.simulate(counts, x, [0.0, 2.0], solver=sg.JumpAdapted(solver), rng=0).final
+        ...     for solver in solvers
+        ... )
+        >>> one.equal(eight)
+        True
     """
 
     solver: OneStep = field(default_factory=EulerMaruyama)

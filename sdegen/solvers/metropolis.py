@@ -116,7 +116,10 @@ class _Walked(NamedTuple):
 class Metropolis(Solver):
     """Langevin steps that are accepted or refused, so that e^{−U/T} is stationary at any step.
 
-    x' = x − dt ∇U(x) + √(2T dt) z with probability min(1, a), else x. Two evaluations of force and
+        x' = x − dt ∇U(x) + √(2T dt) z with probability min(1, a), else x
+        log a = [U(x) − U(x')]/T + log q(x | x') − log q(x' | x)
+
+    with q the density of the proposal and x of shape (batch, *event). Two evaluations of force and
     energy a step. A path is that of a Markov chain with the law of `Langevin`, not of its
     trajectories: what moves at long steps is refused, so that times are those of small ones.
 
@@ -132,6 +135,13 @@ class Metropolis(Solver):
 
     Reference:
         Roberts and Tweedie 1996, Bernoulli 2, 341, section 1.4.1.
+
+    Example:
+        >>> trap = sg.Langevin(sg.Quadratic())
+        >>> start = sg.GaussianPrior([0.0]).sample(20_000, rng=0)
+        >>> end = sg.simulate(trap, start, torch.arange(9.0), solver=sg.Metropolis(), rng=0).final
+        >>> f"{end.var():.1f}"  # T/k; Euler's variance is 2 at steps of 1
+        '1.0'
     """
 
     substeps: int = 1

@@ -69,11 +69,24 @@ class _Coefficients(NamedTuple):
 class QUICSORT(FixedStep):
     """Order 3 in phase space, with constant friction. Two forces a step, and three normals.
 
+        x' = x + φ₁(h) v + φ₂(h) s + ½ h [φ₁(rh) F₁ + φ₁(lh) F₂]/m
+        v' = e^{−γh} v + φ₁(h) s + ½ h [e^{−γrh} F₁ + e^{−γlh} F₂]/m
+
+    with l, r = ½ ∓ √3/6; the page of the module has φ, s and F. States have shape
+    (batch, 2, *event).
+
     Args:
         substeps: Equal steps between any two of the times.
 
     Reference:
         Scott, O'Kane, Jelinčič and Foster 2025, arXiv:2508.16485.
+
+    Example:
+        >>> spring = sg.UnderdampedLangevin(sg.Quadratic(), friction=0.0, temperature=0.0)
+        >>> start, times = spring.state([[1.0]], [[0.0]]), [0.0, 0.25, 0.5]
+        >>> *_, end = sg.integrate(spring, sg.QUICSORT(), start, times)
+        >>> [f"{number:.3f}" for number in end.flatten()]  # cos ½ and −sin ½
+        ['0.878', '-0.479']
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("increments", "space_time_areas", "space_time_moments")

@@ -56,9 +56,12 @@ class _Stage(NamedTuple):
 class SKROCK(FixedStep):
     """A stabilised explicit method for stiff drifts with any noise. s evaluations a step.
 
+        K₀ = x,   K₁ = x + μ₁ h f(x + ν₁ Q, t) + κ₁ Q,   Q = √h G(x, t) z
+        Kᵢ = νᵢ Kᵢ₋₁ + κᵢ Kᵢ₋₂ + μᵢ h f(Kᵢ₋₁),   x' = K_s
+
     Stable up to λh = (1 + ω₀)/ω₁ ≈ 1.93 s² for real rates λ; the page of the module has the
-    equations. Modes with λh ≫ 1 are damped and their noise with them: at rest they have too small
-    a variance, as those of `ImplicitEuler()`.
+    coefficients, of Chebyshev polynomials. All K have x's shape. Modes with λh ≫ 1 are damped and
+    their noise with them: at rest they have too small a variance, as those of `ImplicitEuler()`.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -71,6 +74,14 @@ class SKROCK(FixedStep):
     Reference:
         Abdulle, Almuslimani and Vilmart 2018, SIAM/ASA J. Uncertain. Quantif. 6, 937, section 3;
         weak order 1, strong order ½ (1 for additive noise).
+
+    Example:
+        >>> stiff, x = sg.ItoProcess(lambda x: -100 * x, 0.0), torch.ones(1, 1)
+        >>> for solver in (sg.EulerMaruyama(), sg.SKROCK(stages=10)):  # one step of λh = 100
+        ...     (end,) = sg.integrate(stiff, solver, x, [0.0, 1.0])
+        ...     print(f"{end.item():.2f}")
+        -99.00
+        -0.90
     """
 
     stages: int = 10

@@ -152,13 +152,22 @@ class Splitting(OneStep):
 class BAOAB(Splitting):
     """Half a kick, half a flight, friction and noise, half a flight, half a kick.
 
-    One force a step. The default in a phase space.
+        B: v ← v + ½ dt F(x)/m,   A: x ← x + ½ dt v
+        O: v ← c v + √((1 − c²) T/m) z,   c = e^{−γ dt}
+
+    One force a step. The default in a phase space. States have shape (batch, 2, *event).
 
     Args:
         substeps: Equal steps between any two of the times.
 
     Reference:
         Leimkuhler and Matthews 2013, Appl. Math. Res. Express 2013, 34, section 2.
+
+    Example:
+        >>> spring = sg.UnderdampedLangevin(sg.Quadratic(), friction=0.0, temperature=0.0)
+        >>> (end,) = sg.integrate(spring, sg.BAOAB(), spring.state([[1.0]], [[0.0]]), [0.0, 1.0])
+        >>> end.flatten().tolist()  # v = −½, x = 1 − ½, v = −½ − ¼
+        [0.5, -0.75]
     """
 
     noise_evaluations: ClassVar[str] = "1; 0 of constant γ"
@@ -191,13 +200,23 @@ class BAOAB(Splitting):
 class OBABO(Splitting):
     """Half of friction and noise, half a kick, a flight, half a kick, half of friction and noise.
 
-    One force a step, and two normals.
+        O: v ← c v + √((1 − c²) T/m) z,   c = e^{−γ dt/2}
+        B: v ← v + ½ dt F(x)/m,   A: x ← x + dt v
+
+    One force a step, and two normals. States have shape (batch, 2, *event).
 
     Args:
         substeps: Equal steps between any two of the times.
 
     Reference:
         Bussi and Parrinello 2007, Phys. Rev. E 75, 056707, eqs. (16)–(18).
+
+    Example:
+        >>> log_4 = 1.3862943611198906  # c = ½
+        >>> spring = sg.UnderdampedLangevin(sg.Quadratic(), friction=log_4, temperature=0.0)
+        >>> (end,) = sg.integrate(spring, sg.OBABO(), spring.state([[1.0]], [[2.0]]), [0.0, 1.0])
+        >>> [f"{number:.4f}" for number in end.flatten()]  # v = 1, ½, x = 3/2, v = −¼, −⅛
+        ['1.5000', '-0.1250']
     """
 
     noise_evaluations: ClassVar[str] = "2; 0 of constant γ"

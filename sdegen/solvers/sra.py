@@ -23,11 +23,11 @@ from sdegen.core.update import update
 class SRA(FixedStep):
     """Rößler's SRA1, of strong order 3/2 for additive noise g(t) or G(t). Two evaluations a step.
 
-    x̃ = x + ¾ dt f(x, t) + ³⁄₂ G(s) J/|dt|
-    x' = x + dt [⅓ f(x, t) + ⅔ f(x̃, t + ¾ dt)] + G(s) (ΔW − J/|dt|) + G(t) J/|dt|
+        x̃ = x + ¾ dt f(x, t) + ³⁄₂ G(s) J/|dt|
+        x' = x + dt [⅓ f(x, t) + ⅔ f(x̃, t + ¾ dt)] + G(s) (ΔW − J/|dt|) + G(t) J/|dt|
 
-    with s = t + dt and the space-time area J = ∫ (W − W(t)) du of the step. Without noise it is
-    Ralston's method of order 2.
+    with x of shape (batch, *event), s = t + dt and the space-time area J = ∫ (W − W(t)) du of the
+    step. Without noise it is Ralston's method of order 2.
 
     Args:
         substeps: Equal steps between any two of the times.
@@ -35,6 +35,14 @@ class SRA(FixedStep):
     Reference:
         Rößler 2010, SIAM J. Numer. Anal. 48, 922, eq. (6.7) and table 6.2 (SRA1), strong order
         3/2; the weak order 2 is measured in the tests.
+
+    Example:
+        >>> decay, x, h = sg.ItoProcess(lambda x: -x, 1.0), torch.ones(100, 1), 0.5
+        >>> noise = sg.StepNoise(sg.Noise(x, rng=0), [0.0, h])
+        >>> (end,) = sg.integrate(decay, sg.SRA(), x, [0.0, h], noise)
+        >>> w, j = noise.increment(0), noise.space_time_area(0)
+        >>> torch.allclose(end, 1 - h + h**2 / 2 + w - j)
+        True
     """
 
     noise_structures: ClassVar[tuple[NoiseStructure, ...]] = ("diagonal", "channels")

@@ -36,9 +36,13 @@ _GROWTH = 9.8765432101234567
 class TorchDiffEq(Solver):
     """An adaptive Runge-Kutta method of torchdiffeq; noise-free dynamics, either sense of time.
 
+        dx/dt = f(x, t),   ‖local error/(atol + rtol |x|)‖ ≤ 1
+
     Steps are chosen so that the local error, in the root mean square over all trajectories, stays
     below atol + rtol |x|. One step size serves the whole batch: a trajectory's last digits depend
     on its batch mates, and one that explodes stops all.
+
+    States have shape (batch, *event).
 
     Args:
         method: "dopri5", "dopri8", "bosh3", "fehlberg2" or "adaptive_heun"; also "tsit5" where
@@ -51,6 +55,11 @@ class TorchDiffEq(Solver):
 
     Reference:
         Chen 2018, github.com/rtqichen/torchdiffeq; for "dopri5", Dormand and Prince 1980.
+
+    Example:
+        >>> decay, x = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(1, 1)
+        >>> f"{sg.simulate(decay, x, [0.0, 1.0], solver=sg.TorchDiffEq()).final.item():.4f}"  # e⁻¹
+        '0.3679'
     """
 
     method: str = "dopri5"

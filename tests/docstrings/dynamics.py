@@ -12,7 +12,4 @@ NO_SHAPES: dict[str, str] = {
     "Walls": "a name of version 0.1, which says what to write in its place",
 }
 
-TO_DO = """
-BAOAB DRI1 EulerMaruyama Heun ImplicitEuler JumpAdapted Metropolis Milstein OBABO QUICSORT SKROCK
-SRA TorchDiffEq TorchSDE
-"""
+TO_DO = ""

@@ -74,7 +74,7 @@ _SHARE: dict[str, Callable[[Tensor], Tensor]] = {
 class Coefficients:
     """A linear multistep method on states and scores, float64 on the CPU, K nodes remembered.
 
-    x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
+        x_{i+1} = A_i x_i + Σ_j [P_ij x_{i−j} + Q_ij score(x_{i−j}, t_{i−j})] + S_i z
 
     Attributes:
         decay: A, shape (steps,).

@@ -73,7 +73,7 @@ class Circle:
 class AngularAdams(Multistep):
     """Adams's predictor–corrector for v in the angle φ, for the flow. One evaluation a step.
 
-    ŷ_{i+1} = y_i + ∫ P_i(φ) dφ,   y_{i+1} = y_i + ∫ C_i(φ) dφ,   from φ_i to φ_{i+1}
+        ŷ_{i+1} = y_i + ∫ P_i(φ) dφ,   y_{i+1} = y_i + ∫ C_i(φ) dφ,   from φ_i to φ_{i+1}
 
     with y = x/√(α² + σ²) of shape (batch, *event), φ = arctan(σ/α). P_i goes through v at nodes i,
     i − 1, …, C_i through v at i + 1 as well; v is that of the predicted states.

@@ -27,13 +27,14 @@ _Coefficients = tuple[Any, Any, Any]  # of x, of the score and of the noise in a
 class DDIM(DiffusionSolver, FixedStep):
     """Denoising diffusion implicit steps: the update in y = x/α on the clock λ = σ/α.
 
-    y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
-    v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
+        y_s = y + (√(λ_s² − η² v) − λ_t) ε̂ + η √v z
+        v = (λ_s/λ_t)² (λ_t² − λ_s²),     ε̂ = −σ_t score(x, t)
 
     Scores and z have the shape (batch, *event) of x. η is that of the `ReverseSDE`: 0 is the Euler
-    map of the probability flow in λ, 1 is DDPM's ancestral step. The linear part of the dynamics is solved exactly, the score alone is frozen
-    over a step: one evaluation. Where no signal is left, λ_t = ∞ (`ZeroTerminalSNR`), the step is
-    its limit, x_s = α_s x̂0 + σ_s (√(1 − η²) x/σ_t + η z), by a score that tells x̂0.
+    map of the probability flow in λ, 1 is DDPM's ancestral step. The linear part of the dynamics
+    is solved exactly, the score alone is frozen over a step: one evaluation. Where no signal is
+    left, λ_t = ∞ (`ZeroTerminalSNR`), the step is its limit, x_s = α_s x̂0 + σ_s (√(1 − η²) x/σ_t
+    + η z), by a score that tells x̂0.
 
     Args:
         substeps: Equal steps between any two of the times.

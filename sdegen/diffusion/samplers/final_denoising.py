@@ -35,8 +35,8 @@ class FinalDenoising(DiffusionSolver, FixedStep):
 
         x ← E[x0 | x] = (x + σ² score(x, t))/α at the last time
 
-    The last of the times then belongs to t = 0; N steps cost one evaluation more. States and scores
-    have shape (batch, *event).
+    The last of the times then belongs to t = 0; N steps cost one evaluation more. States and
+    scores have shape (batch, *event).
 
     Args:
         solver: What takes the steps.

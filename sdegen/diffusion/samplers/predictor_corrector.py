@@ -95,7 +95,7 @@ class Corrector(FixedStep):
 class PredictorCorrector(Corrector):
     """A predictor, then Langevin steps in the marginal that it reached, as corrector.
 
-    corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²
+        corrector: x ← x + h score(x, s) + √(2h) z,   h = 2 α_s² (r |z|/|score|)²
 
     |·| is the mean norm of the trajectories of a block that are finite.
 
