@@ -23,11 +23,16 @@ from torch.nn.utils import skip_init
 from sdegen.core.checks import check_count, check_flag
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
-from sdegen.score.networks import TimeFeatures
+from sdegen.score.layers import TimeFeatures
 
 
 class ParticleNet(nn.Module):
     """A network for states of particles (batch, n, dim), of any n ≥ 2 and dim.
+
+        v_i = Σ_layers Σ_{j ≠ i} (x_i − x_j) φ_x(m_ij)/(n − 1) + a(t) (x_i − x̄) − mean
+
+    with messages m_ij = φ_e(h_i, h_j, ‖x_i − x_j‖²): v turns and permutes as x does.
+    Called as network(x, t), t of shape (batch,); it returns the shape of x.
 
     Args:
         width: Units of a layer.
@@ -39,6 +44,14 @@ class ParticleNet(nn.Module):
     Raises:
         TypeError: If a size is not an int.
         ValueError: If a size is below 1.
+
+    Example:
+        >>> network = sg.ParticleNet(width=8, layers=1, rng=0)
+        >>> _ = [p.data.fill_(0.1) for p in network.parameters()]  # untrained, its output is 0
+        >>> x, t = torch.arange(8.0).sin().reshape(1, 4, 2), torch.tensor([0.5])
+        >>> turn = torch.tensor([[0.6, -0.8], [0.8, 0.6]])
+        >>> torch.allclose(network(x @ turn.T, t), network(x, t) @ turn.T, atol=1e-4)
+        True
     """
 
     def __init__(

@@ -6,13 +6,32 @@ torch's constructors draw from its global generator, which is neither read nor m
 import math
 from typing import Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from sdegen.core.checks import check_count, check_flag, check_word
 from sdegen.core.noise import Stream
 
 Padding = Literal["zeros", "circular"]
+
+_HARMONICS = 8
+_SMALLEST_TIME = 1e-5
+
+
+class TimeFeatures(nn.Module):
+    """u, cos(π k u), sin(π k u), k = 1 … 8, of u = t and u = log t / log 10⁻⁵: 34 numbers."""
+
+    size = 2 * (1 + 2 * _HARMONICS)
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Return features of t, shape (batch, 34), or (1, 34) if t is one number expanded."""
+        if t.stride() == (0,):  # a solver has one time for all rows: embed it once
+            t = t[:1]
+        u = torch.stack([t, t.clamp_min(_SMALLEST_TIME).log() / math.log(_SMALLEST_TIME)], dim=-1)
+        k = torch.arange(1, _HARMONICS + 1, dtype=t.dtype, device=t.device)
+        angle = math.pi * u[:, :, None] * k
+        return torch.cat([u, angle.cos().flatten(1), angle.sin().flatten(1)], dim=-1)
 
 
 def as_size(name: str, value: int, least: int = 1) -> int:
@@ -31,6 +50,15 @@ def as_padding(value: Padding) -> Padding:
     """Return what convolutions see beyond the ends, or refuse another word."""
     check_word("padding", value, get_args(Padding))
     return value
+
+
+def check_alternatives(classes: int, name: str, count: int) -> None:
+    """Refuse a network with classes and a condition."""
+    if classes and count:
+        raise ValueError(
+            f"a network has classes or a condition, but classes = {classes} and {name} = {count}; "
+            "write a class as numbers of the condition, 1 in its place and 0 elsewhere."
+        )
 
 
 def embedding(classes: int, size: int) -> nn.Embedding | None:

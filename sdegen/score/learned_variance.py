@@ -30,7 +30,10 @@ class LearnedVariance(Parameterization):
     """The network puts out twice as many numbers: its prediction, and where Σ lies.
 
     Of events (c, …) it returns shape (batch, 2 c, …): first what `mean` reads, then o, with
-    log Σ_θ = w log b² + (1 − w) log b̃², w = (1 + o)/2. `MLP(…, variance=True)` and
+
+        log Σ_θ = w log b² + (1 − w) log b̃²,     w = (1 + o)/2
+
+    `MLP(…, variance=True)` and
     `UNet(…, variance=True)` are such networks; it is trained by `HybridLoss`, sampled by
     chain.reverse(model.score, "learned"), and `elbo` bounds the likelihood of that chain. All else
     that asks the model for a score, such as `ReverseSDE`, is given that of the first half.
@@ -44,6 +47,13 @@ class LearnedVariance(Parameterization):
 
     Reference:
         Nichol and Dhariwal 2021, eqs. (14)-(16), arXiv:2102.09672.
+
+    Example:
+        >>> network = sg.MLP(1, width=8, depth=1, variance=True, rng=0)
+        >>> model = sg.ScoreModel(network, sg.VP(sg.ConstantBeta(2.0)), sg.LearnedVariance())
+        >>> score, w = model.score.with_fraction(torch.tensor([[1.0]]), 0.5)
+        >>> w.item()  # untrained, o = 0: log Σ is half-way between its bounds
+        0.5
     """
 
     outputs: ClassVar[int] = 2

@@ -29,12 +29,12 @@ from sdegen.score.parameterization import Estimates, Parameterization
 class MeanPrediction(Parameterization):
     """The network predicts the mean of the step back, E[x_{k−1} | x_k, x0] on a chain.
 
-    ε = (x_k − a μ) σ/b²,     x0 = (x_k − σ ε)/α
+        ε = (x_k − a μ) σ/b²,     x0 = (x_k − σ ε)/α
 
-    of the chain DDPM.discretize(sde, steps). It is trained on its levels by
-    DenoisingLoss(steps=chain), and sampled by chain.reverse(model.score). ε is what a small
-    difference x_k − a μ is of a small b²: with steps that are short, an error of a network is as
-    much larger in ε, and ε itself is easier to learn.
+    of the chain DDPM.discretize(sde, steps); μ has the shape of x_k, (batch, *event). It is
+    trained on the chain's levels by DenoisingLoss(steps=chain), and sampled by
+    chain.reverse(model.score). ε is what a small difference x_k − a μ is of a small b²: with short
+    steps, an error of a network is as much larger in ε, and ε itself is easier to learn.
 
     Args:
         sde: The path.
@@ -46,6 +46,13 @@ class MeanPrediction(Parameterization):
 
     Reference:
         Ho, Jain and Abbeel 2020, eqs. (7) and (8) and table 2, arXiv:2006.11239.
+
+    Example:
+        >>> path = sg.VP(sg.ConstantBeta(2.0))  # α = e^−t; two steps to t = 1: a = e^−½
+        >>> x0, eps, t = torch.ones(1, 1), torch.zeros(1, 1), torch.tensor(1.0)
+        >>> reads = sg.MeanPrediction(path, steps=2)
+        >>> reads.target(x0, eps, path.alpha(t), path.sigma(t))  # α x0/a = e^−½
+        tensor([[0.6065]])
     """
 
     sde: GaussianPath

@@ -2,17 +2,15 @@
 
     network output  ──parameterization──►  (x0, ε)  ──►  score = −ε/σ,   v = α ε − σ x0
 
-How the three hang together depends on the kind of process; that is the model's `form`
-(`sdegen.score.forms`), found from the SDE.
+How they hang together is the model's `form` (`sdegen.score.forms`), found from the SDE.
 
 **Scaling.** A network is given x_t/√(α² + σ²) and its output is of order one: for data of unit
 variance a plain network sees numbers of unit variance at every t, for VE as well, whose states
 reach σ_max. For VP the factor is 1. Scale data to unit variance or to [−1, 1]. A parameterization
 may say otherwise, of the scale and of the number that stands for the time.
 
-**Precision.** The network computes in the dtype and on the device of its own parameters,
-everything around it in those of x_t, which is also what comes back: a float64 state may meet a
-float32 network.
+**Precision.** The network computes in the dtype and on the device of its own parameters, all
+around it in those of x_t, which comes back: a float64 state may meet a float32 network.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _Model = TypeVar("_Model", bound="ScoreModel")
 
 
 class ScoreModel(nn.Module, Shown):
-    """A learned score of a noising SDE.
+    """A learned score of a noising SDE: score = −ε̂/σ, x̂0 = (x_t − σ ε̂)/α by a network's output.
 
     Args:
         network: Called as network(x, t), x (batch, *event) scaled to order one, t (batch,), or
@@ -74,6 +72,12 @@ class ScoreModel(nn.Module, Shown):
         event_shape: Shape of one sample: that of the data it was trained on, or (dim,) of an MLP
             that was not trained; None where nothing is known.
         unreached: KL(p_T ‖ prior) in nats, where noised data have not reached the prior, or None.
+
+    Example:
+        >>> model = sg.ScoreModel(sg.MLP(1, rng=0), sg.VP(sg.ConstantBeta(2.0)))
+        >>> x0 = model.x0(torch.tensor([[1.0]]), 0.5)  # untrained, ε̂ = 0: x_t/α, α = e^−½
+        >>> f"{x0.item():.4f}"
+        '1.6487'
     """
 
     labels: Tensor | None = None
@@ -321,11 +325,7 @@ def with_labels(model: _Model, labels: Tensor) -> _Model:
 
 @dataclass(frozen=True)
 class ModelScore:
-    """The score of a model, ∇ log p_t(x_t), as `model.score` returns it.
-
-    Args:
-        model: Whose score.
-    """
+    """The score of a model, ∇ log p_t(x_t), as `model.score` returns it."""
 
     model: ScoreModel
 

@@ -31,33 +31,24 @@ Reference:
     residual blocks and zero last layers after Dhariwal and Nichol 2021, arXiv:2105.05233.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from sdegen.core.noise import Rng, Stream, stream
 from sdegen.core.shapes import State
-from sdegen.score.layers import Padding, as_flag, as_padding, as_size, conv, embedding, linear
+from sdegen.score.layers import (
+    Padding,
+    TimeFeatures,
+    as_flag,
+    as_padding,
+    as_size,
+    check_alternatives,
+    conv,
+    embedding,
+    linear,
+)
 
-_HARMONICS = 8
 _GROUPS = 4  # of the group normalisation
-_SMALLEST_TIME = 1e-5
-
-
-class TimeFeatures(nn.Module):
-    """u, cos(π k u), sin(π k u), k = 1 … 8, of u = t and u = log t / log 10⁻⁵: 34 numbers."""
-
-    size = 2 * (1 + 2 * _HARMONICS)
-
-    def forward(self, t: Tensor) -> Tensor:
-        """Return features of t, shape (batch, 34), or (1, 34) if t is one number expanded."""
-        if t.stride() == (0,):  # a solver has one time for all rows: embed it once
-            t = t[:1]
-        u = torch.stack([t, t.clamp_min(_SMALLEST_TIME).log() / math.log(_SMALLEST_TIME)], dim=-1)
-        k = torch.arange(1, _HARMONICS + 1, dtype=t.dtype, device=t.device)
-        angle = math.pi * u[:, :, None] * k
-        return torch.cat([u, angle.cos().flatten(1), angle.sin().flatten(1)], dim=-1)
 
 
 class ConditionedNetwork(nn.Module):
@@ -112,7 +103,9 @@ def condition_shape(network: nn.Module) -> tuple[int | None, ...] | None:
 class MLP(nn.Module):
     """A residual multilayer perceptron for states of `dim` numbers, of whatever event shape.
 
-    h ← silu(W x + b(t)),   then `depth` times   h ← h + silu(W h + b(t))
+        h ← silu(W x + b(t)),   then `depth` times   h ← h + silu(W h + b(t)),   out = W h + a(t) x
+
+    Called as network(x, t) or network(x, t, labels): x (batch, *event), t and labels (batch,).
 
     Args:
         dim: Numbers in one state.
@@ -126,6 +119,14 @@ class MLP(nn.Module):
     Raises:
         TypeError: If a size is not an int.
         ValueError: If a size is below 1, or there are both classes and conditions.
+
+    Example:
+        >>> network = sg.MLP(2, width=4, depth=1, classes=3, rng=0)
+        >>> x, t = torch.linspace(-1, 1, 10).reshape(5, 2), torch.full((5,), 0.5)
+        >>> _ = torch.nn.init.constant_(network.leave.weight, 0.1)  # 0 before training
+        >>> none = network(x, t, torch.full((5,), 3))  # the label `classes` stands for none
+        >>> torch.equal(network(x, t), none), bool(none.any())
+        (True, True)
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class MLP(nn.Module):
         self.classes = as_size("classes", classes, least=0)
         self.labels = embedding(classes, (depth + 1) * width)
         if as_size("conditions", conditions, least=0):
-            _check_one(self.classes, "conditions", conditions)
+            check_alternatives(self.classes, "conditions", conditions)
             self.condition_shape = (conditions,)
             self.told = linear(conditions, (depth + 1) * width, source, zero=True)
 
@@ -201,8 +202,10 @@ class MLP(nn.Module):
 class UNet(nn.Module):
     """A small convolutional U-Net for images (batch, channels, height, width).
 
-    On the way down each level halves the resolution, on the way up it is joined by what it looked
-    like on the way down.
+        h_l = block(pool h_{l−1}, t),  u_l = block([h_l, up u_{l+1}], t),  out = conv(u_0) + a(t) x
+
+    Each level halves the resolution. Called as network(x, t) or network(x, t, labels), t and
+    labels of shape (batch,); it returns the shape of x.
 
     Args:
         channels: Channels of an image; 1 is grey.
@@ -221,6 +224,14 @@ class UNet(nn.Module):
         TypeError: If a size is not an int.
         ValueError: If a size is below 1, width not a multiple of 4, there are both classes and a
             condition, or padding is another word.
+
+    Example:
+        >>> network = sg.UNet(width=4, levels=2, padding="circular", rng=0)
+        >>> _ = torch.nn.init.constant_(network.leave.weight, 0.1)  # 0 before training
+        >>> x, t = torch.arange(128.0).sin().reshape(2, 1, 8, 8), torch.full((2,), 0.5)
+        >>> moved = network(x.roll(2, -1), t)  # by 2^(levels − 1) sites
+        >>> torch.allclose(moved, network(x, t).roll(2, -1), atol=1e-5)
+        True
     """
 
     def __init__(
@@ -246,7 +257,7 @@ class UNet(nn.Module):
         self.embed = linear(TimeFeatures.size, 4 * width, source)
         self.gate = linear(4 * width, 1, source, zero=True)
         if as_size("condition_channels", condition_channels, least=0):
-            _check_one(
+            check_alternatives(
                 as_size("classes", classes, least=0), "condition_channels", condition_channels
             )
             self.condition_shape = (condition_channels, None, None)
@@ -383,12 +394,3 @@ def _condition_size(network: nn.Module) -> int:
     """Return the first size of a network's condition; 0 of one that takes none."""
     shape: tuple[int, ...] = getattr(network, "condition_shape", (0,))
     return shape[0]
-
-
-def _check_one(classes: int, name: str, count: int) -> None:
-    """Refuse a network with classes and a condition."""
-    if classes and count:
-        raise ValueError(
-            f"a network has classes or a condition, but classes = {classes} and {name} = {count}; "
-            "write a class as numbers of the condition, 1 in its place and 0 elsewhere."
-        )

@@ -31,15 +31,26 @@ from sdegen.score.parameterization import Estimates, Parameterization, X0Predict
 
 @dataclass(frozen=True)
 class FlowPrediction(Parameterization):
-    """The network predicts the velocity of the straight line from data to noise, ε − x0.
+    """The network predicts the velocity of the straight line from data to noise, u = ε − x0.
 
-    x0 = (x_t − σ u)/(α + σ),     ε = (x_t + α u)/(α + σ),     u = ε − x0
+        x0 = (x_t − σ u)/(α + σ),     ε = (x_t + α u)/(α + σ)
+
+    The output has the shape of x_t, (batch, *event).
 
     The loss of flow matching is TrainConfig(weighting="flow-matching"). Not `VPrediction`: see
-    above.
+    `sdegen.score.preconditioning`.
 
     Reference:
         Lipman et al. 2023, eq. (23) with σ_min = 0 and time the other way round, arXiv:2210.02747.
+
+    Example:
+        >>> reads, t = sg.FlowPrediction(), torch.tensor(0.25)
+        >>> x0, eps = torch.tensor([[1.0]]), torch.tensor([[3.0]])
+        >>> reads.target(x0, eps, 1 - t, t)
+        tensor([[2.]])
+        >>> x_t = (1 - t) * x0 + t * eps  # 1.5, a quarter of the way
+        >>> reads.decode(torch.tensor([[2.0]]), x_t, 1 - t, t)
+        (tensor([[1.]]), tensor([[3.]]))
     """
 
     def decode(self, output: State, x_t: State, alpha: Tensor, sigma: Tensor) -> Estimates:
@@ -68,10 +79,11 @@ class FlowPrediction(Parameterization):
 class EDMPrediction(Parameterization):
     """The network is F of Karras et al., whose input and target have unit variance at every noise.
 
-    D(x; σ) = c_skip x + c_out F(c_in x; c_noise)
-    c_skip = σ_d²/(σ² + σ_d²),   c_out = σ σ_d/√(σ² + σ_d²),   c_in = 1/√(σ² + σ_d²),
-    c_noise = ¼ log σ
+        D(x; σ) = c_skip x + c_out F(c_in x; c_noise)
+        c_skip = σ_d²/(σ² + σ_d²),   c_out = σ σ_d/√(σ² + σ_d²),   c_in = 1/√(σ² + σ_d²),
+        c_noise = ¼ log σ
 
+    F and x have the shape of x_t, (batch, *event),
     with x_t/α and r = σ/α in the place of x and σ off α = 1. Its loss is
     TrainConfig(weighting="edm"). For σ_d = 1 it is `VPrediction` of the other sign.
 
@@ -83,6 +95,12 @@ class EDMPrediction(Parameterization):
 
     Reference:
         Karras et al. 2022, eqs. (7) and (8) and table 1, arXiv:2206.00364.
+
+    Example:
+        >>> reads = sg.EDMPrediction(sigma_data=0.5)
+        >>> x, sigma = torch.tensor([[1.0]]), torch.tensor(0.5)
+        >>> reads.decode(torch.zeros(1, 1), x, torch.tensor(1.0), sigma)[0]  # F = 0: c_skip x
+        tensor([[0.5000]])
     """
 
     sigma_data: float = 0.5
@@ -121,13 +139,19 @@ class EDMPrediction(Parameterization):
 class DenoiserPrediction(X0Prediction):
     """The network is a denoiser D(x; r) = E[x0 | x0 + r ε = x] that scales its input itself.
 
-    E[x0 | x_t] = D(x_t/α; σ/α)
+        E[x0 | x_t] = D(x_t/α; σ/α),     shapes (batch, *event)
 
     For denoisers that were made elsewhere, with whatever preconditioning inside. One to be trained
     is easier to learn by `EDMPrediction`.
 
     Reference:
         Karras et al. 2022, eqs. (2) and (3), arXiv:2206.00364.
+
+    Example:
+        >>> reads, alpha, sigma = sg.DenoiserPrediction(), torch.tensor(0.8), torch.tensor(0.6)
+        >>> c_noise = reads.c_noise(torch.tensor(0.5), alpha, sigma)  # r = σ/α
+        >>> f"x_t is divided by {reads.scale(alpha, sigma):.2f}, the time told is {c_noise:.2f}"
+        'x_t is divided by 0.80, the time told is 0.75'
     """
 
     def scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def train(
     schedule: Schedule | None = None,
     callbacks: Sequence[Callable[[StepReport], None]] = (),
 ) -> TrainResult:
-    """Learn a score, in place.
+    """Learn a score, in place: make E ‖ε̂(x_t, t) − ε‖², weighted over t, small.
 
     Args:
         model: The model; ends with the moving average of its weights, in evaluation mode.
@@ -105,6 +105,14 @@ def train(
 
     Reference:
         Song et al. 2021, eq. (7), arXiv:2011.13456; Ho et al. 2020, algorithm 1, arXiv:2006.11239.
+
+    Example:
+        >>> x = torch.special.ndtri(torch.linspace(0.01, 0.99, 99))[:, None]  # about N(0, 1)
+        >>> model = sg.ScoreModel(sg.MLP(1, width=16, depth=1, rng=0), sg.VP(sg.ConstantBeta(4.0)))
+        >>> config = sg.TrainConfig(80, 256, learning_rate=0.02, warmup=10, ema_decay=0.9)
+        >>> result = sg.train(model, x, config, rng=0)
+        >>> bool((model.score(x, 0.5) + x).square().mean() < 0.01)  # the score is −x at every t
+        True
     """
     if not isinstance(model, ScoreModel):
         raise TypeError(

@@ -23,6 +23,8 @@ TrainPrecision = Literal["full", "bf16"]
 class FitConfig:
     """How a module is trained, whatever its loss.
 
+        lr_k = lr · min(1, (k + 1)/warmup) · ½ [1 + cos(π max(0, k − warmup)/(steps − warmup))]
+
     Args:
         steps: Steps of the optimizer.
         batch_size: Rows of the data in one step, drawn with replacement.
@@ -43,6 +45,18 @@ class FitConfig:
     Raises:
         TypeError: If a number is not a number, or not a whole one where it counts.
         ValueError: If a number is out of range, or a word is none of those above.
+
+    Example:
+        >>> class Zero(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return module(batch.rows).square().sum(1)
+        >>> config = sg.FitConfig(steps=4, warmup=0, learning_rate=1.0)
+        >>> rates = []
+        >>> note = lambda report: rates.append(round(report.learning_rate, 3))
+        >>> line = torch.nn.Linear(1, 1)
+        >>> _ = sg.fit(line, torch.eye(1), Zero(), config, rng=0, callbacks=[note])
+        >>> rates  # ½ [1 + cos(πk/4)]
+        [1.0, 0.854, 0.5, 0.146]
     """
 
     steps: int = 5_000

@@ -148,12 +148,23 @@ class BatchNoise:
 
 
 class Loss(ABC):
-    """What training makes small.
+    """What training makes small: the mean over rows of what a call returns, shape (n,).
+
+        L(θ) = (1/n) Σ_i ℓ_θ(row_i, label_i; noise)
 
     Attributes:
         validation_passes: How often each validation row is seen, by other random numbers.
         needs_all_rows: Whether it draws from all rows itself, as `prepare` is given them; these
             must then be in memory.
+
+    Example:
+        >>> class Absolute(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return (module(batch.rows) - batch.labels).abs().sum(1)
+        >>> line, x = torch.nn.Linear(1, 1, bias=False), torch.ones(8, 1)
+        >>> _ = line.weight.data.fill_(1.0)
+        >>> sg.fit(line, x, Absolute(), sg.FitConfig(1), labels=4 * x, rng=0).losses  # |1 − 4|
+        tensor([3.], dtype=torch.float64)
     """
 
     validation_passes: ClassVar[int] = 1

@@ -8,7 +8,7 @@ from torch import nn
 
 import sdegen as sg
 from sdegen.core.fingerprint import to_spec
-from sdegen.score.networks import TimeFeatures
+from sdegen.score.layers import TimeFeatures
 from sdegen.score.spec import class_spec
 
 MAKE = {

@@ -41,10 +41,11 @@ from sdegen.training.loss import Batch, BatchNoise, LossValue
 class HybridLoss(TimedLoss):
     """L_simple + λ L_vlb of a model with `LearnedVariance`, on the steps of a DDPM chain.
 
-    L_vlb = Σ_k E KL(q(x_{k−1} | x_k, x_0) ‖ p(x_{k−1} | x_k)) − E log p(x_0 | x_1), in nats for
-    each number of x_0, is estimated at the step that a row drew for L_simple, and its gradient is
-    that of the variance alone. Nichol and Dhariwal count it in bits: their λ is ln 2 times as
-    large. Both terms are recorded, as "simple" and "vlb".
+        L_vlb = Σ_{k ≥ 2} E KL(q(x_{k−1} | x_k, x_0) ‖ p(x_{k−1} | x_k)) − E log p(x_0 | x_1)
+
+    in nats for each number of x_0, shape (batch, *event), is estimated at the step that a row drew
+    for L_simple, and its gradient is that of the variance alone. Nichol and Dhariwal count it in
+    bits: their λ is ln 2 times as large. Both terms are recorded, as "simple" and "vlb".
 
     Args:
         weighting: Of L_simple, as `DenoisingLoss` has it: "simple" is theirs.
@@ -60,6 +61,16 @@ class HybridLoss(TimedLoss):
 
     Reference:
         Nichol and Dhariwal 2021, eq. (16) and section 3.1, arXiv:2102.09672.
+
+    Example:
+        >>> path = sg.VP(sg.ConstantBeta(9.0))
+        >>> network = sg.MLP(1, width=4, depth=1, variance=True, rng=0)
+        >>> model = sg.ScoreModel(network, path, sg.LearnedVariance())
+        >>> loss = sg.HybridLoss(steps=sg.DDPM.discretize(path, steps=10), vlb_weight=0.5)
+        >>> result = sg.train(model, torch.eye(2, 1), sg.TrainConfig(1), loss=loss, rng=0)
+        >>> rest = result.losses - result.logs["simple"] - 0.5 * result.logs["vlb"]
+        >>> f"{rest.item():.4f}", sorted(result.logs)
+        ('0.0000', ['simple', 'vlb'])
     """
 
     weighting: Weighting | WeightFn = "simple"

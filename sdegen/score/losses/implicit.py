@@ -54,7 +54,9 @@ _MOST = 64  # numbers of a state, each of which costs one derivative
 
 @dataclass(frozen=True)
 class ImplicitLoss(TimedLoss):
-    """Implicit score matching, E [½ ‖s‖² + ∇·s], with the exact divergence.
+    """Implicit score matching, with the exact divergence; s = ∇ log p_t, states (batch, *event).
+
+        J = E [½ ‖s‖² + ∇·s] = ½ E ‖s − ∇ log p‖² − ½ E ‖∇ log p‖²
 
     Args:
         weighting: Which noise levels count, as `DenoisingLoss` has it, in the error of ε; or w(t),
@@ -74,6 +76,15 @@ class ImplicitLoss(TimedLoss):
 
     Reference:
         Hyvärinen 2005, theorem 1, JMLR 6, 695.
+
+    Example:
+        >>> x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])  # variance 5/2
+        >>> network = sg.MLP(1, width=4, depth=1, rng=0)
+        >>> model = sg.ScoreModel(network, sg.VP(sg.ConstantBeta(2.0)), sg.ScorePrediction())
+        >>> _ = network.gate.bias.data.fill_(-0.4)  # a network that is s = −0.4 x
+        >>> J = sg.ImplicitLoss(at=0.5).objective(model, x, torch.full((4,), 0.5), None).mean()
+        >>> f"{J.item():.3f}"  # ½ · 0.4² · 5/2 − 0.4, the least of all slopes
+        '-0.200'
     """
 
     weighting: Weighting | WeightFn = "simple"
@@ -172,7 +183,9 @@ class ImplicitLoss(TimedLoss):
 
 @dataclass(frozen=True)
 class SlicedLoss(ImplicitLoss):
-    """Sliced score matching, E_v E [vᵀ ∇s v + ½ ‖s‖²].
+    """Sliced score matching: derivatives along directions v alone, of the states' (batch, *event).
+
+        J = E_v E [vᵀ ∇s v + ½ ‖s‖²],     E v vᵀ = I
 
     Args:
         weighting: As `ImplicitLoss` has it.
@@ -191,6 +204,14 @@ class SlicedLoss(ImplicitLoss):
 
     Reference:
         Song, Garg, Shi and Ermon 2019, eqs. (7) and (8), arXiv:1905.07088.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+        >>> network = sg.MLP(2, width=4, depth=1, rng=0)
+        >>> model = sg.ScoreModel(network, sg.VP(sg.ConstantBeta(2.0)), sg.ScorePrediction())
+        >>> _ = network.gate.bias.data.fill_(-1.0)  # a network that is s = −x
+        >>> sg.fit(model, x, sg.SlicedLoss(at=0.5), sg.FitConfig(1), rng=0).losses  # ½ · 2 − 2
+        tensor([-1.], dtype=torch.float64)
     """
 
     projections: int = field(default=1, kw_only=True)

@@ -45,6 +45,8 @@ from sdegen.training.loss import Batch, BatchNoise
 class StableTargetLoss(DenoisingLoss):
     """Denoising score matching on the mean of ε over many examples that may be behind x_t.
 
+        L = (1/Z) ∫ w(t) E ‖ε̂(x_t, t) − ε̄‖²/d dt,     ε̄ = Σ_j w_j ε_j,   w_j ∝ exp(−½ ‖ε_j‖²)
+
     Its minimiser is that of `DenoisingLoss`; its gradients have less noise, and its values are
     smaller by that noise. Validation is by `DenoisingLoss`, so that its values compare.
 
@@ -64,6 +66,14 @@ class StableTargetLoss(DenoisingLoss):
 
     Reference:
         Xu, Tong and Jaakkola 2023, arXiv:2302.00670, eq. (5).
+
+    Example:
+        >>> x = torch.special.ndtri((torch.arange(1000.0) + 0.5) / 1000)[:, None]  # N(0, 1)
+        >>> model = sg.ScoreModel(sg.MLP(1, width=4, depth=1, rng=0), sg.VP(sg.ConstantBeta(2.0)))
+        >>> config, loss = sg.TrainConfig(steps=1, batch_size=4096), sg.StableTargetLoss("simple")
+        >>> losses = sg.train(model, x, config, loss=loss, rng=0).losses
+        >>> f"{losses.item():.1f}"  # untrained: E ε̄² = ∫ σ² dt = 0.57, not E ε² = 1
+        '0.6'
     """
 
     references: int = field(default=1024, kw_only=True)
