@@ -151,7 +151,7 @@ from .observables.particles import OfSystems as OfSystems
 from .observables.particles import PairEnergy as PairEnergy
 from .observables.particles import Pressure as Pressure
 from .observables.particles import RadialDistribution as RadialDistribution
-from .observables.particles import StructureFactor as StructureFactor
+from .observables.structure_factor import StructureFactor as StructureFactor
 from .observables.particles import SystemMean as SystemMean
 from .observables.passages import FirstPassage as FirstPassage
 from .engine.ranks import distributed_context as distributed_context
@@ -231,7 +231,7 @@ from .adaptors.denoisers import from_denoiser as from_denoiser
 from .adaptors.denoisers import to_denoiser as to_denoiser
 from .adaptors.diffusers import diffusers_network as diffusers_network
 from .adaptors.diffusers import from_diffusers as from_diffusers
-from .adaptors.diffusers import to_diffusers as to_diffusers
+from .adaptors.diffusers_unet import to_diffusers as to_diffusers
 
 # likelihoods
 from .likelihood.bound_terms import EvidenceBound as EvidenceBound

@@ -51,6 +51,9 @@ def test_example_gives_what_it_says(module, text, path, line):
     public = {name: getattr(sg, name) for name in sg.__all__ if name in words}
     test = PARSER.get_doctest(text, {"torch": torch, "sg": sg, **public, **own}, path, path, line)
     assert test.examples
+    for package in re.findall(r">>> import (.+)", text):
+        for name in package.split(", "):
+            pytest.importorskip(name.split()[0])
     said = []
     results = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
         test, out=said.append

@@ -58,6 +58,8 @@ class _Denoise(nn.Module):
 def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> ScoreModel:
     """Return a `ScoreModel` made of an azula denoiser.
 
+        D(x; σ) = E[x0 | x_t],     x_t = α x of shape (batch, *event) at the t with σ(t)/α(t) = σ
+
     Args:
         denoiser: The denoiser, with its schedule.
         sde: The path to sample on; any within the noise levels of the schedule. None is `EDM` with
@@ -70,6 +72,16 @@ def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> Scor
     Raises:
         TypeError: If it has no schedule.
         ValueError: If the path has noise levels that the schedule has not.
+
+    Example:
+        >>> import types
+        >>> class Known(torch.nn.Module):  # of data N(0, 1), with the face of azula's
+        ...     def schedule(self, t):
+        ...         return torch.ones_like(t), 0.01 + t
+        ...     def forward(self, x_t, t):
+        ...         return types.SimpleNamespace(mean=x_t / (1 + (0.01 + t)[:, None] ** 2))
+        >>> sg.from_azula(Known()).score(torch.tensor([[1.0]]), 0.5)  # −x/(1 + σ²) at σ = ½
+        tensor([[-0.8000]])
     """
     if not callable(denoiser) or not callable(getattr(denoiser, "schedule", None)):
         raise TypeError(
@@ -86,6 +98,8 @@ def from_azula(denoiser: AzulaDenoiser, sde: GaussianPath | None = None) -> Scor
 def to_azula(model: ScoreModel) -> AzulaDenoiser:
     """Return an azula denoiser, for azula's samplers and guidance, made of a `ScoreModel`.
 
+        denoiser(x_t, t).mean = E[x0 | x_t],     shape (batch, *event)
+
     Args:
         model: The model, on any Gaussian path.
 
@@ -94,6 +108,14 @@ def to_azula(model: ScoreModel) -> AzulaDenoiser:
 
     Raises:
         ImportError: If azula is not installed.
+
+    Example:
+        >>> import azula
+        >>> model = sg.ScoreModel(sg.MLP(1, rng=0), sg.RectifiedFlow(t_min=0.1, t_max=0.9))
+        >>> denoiser = sg.to_azula(model)
+        >>> alpha, sigma = denoiser.schedule(torch.tensor(0.0))  # at t_min
+        >>> round(alpha.item(), 3), round(sigma.item(), 3)
+        (0.9, 0.1)
     """
     check_kind("model", model, ScoreModel, "a ScoreModel")
     denoise, noise = (

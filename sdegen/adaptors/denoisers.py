@@ -137,6 +137,8 @@ class Denoiser(nn.Module):
 def to_denoiser(model: ScoreModel) -> Denoiser:
     """Return a denoiser D(x; σ), for k-diffusion's samplers and EDM's, made of a `ScoreModel`.
 
+        D(x; σ) = E[x0 | x0 + σ ε = x],     shape (batch, *event)
+
     Args:
         model: The model, on any Gaussian path.
 
@@ -145,6 +147,12 @@ def to_denoiser(model: ScoreModel) -> Denoiser:
 
     Reference:
         Karras et al. 2022, eqs. (2) and (3), arXiv:2206.00364.
+
+    Example:
+        >>> known = lambda x, sigma: x / (1 + sigma[:, None] ** 2)  # of data N(0, 1)
+        >>> model = sg.from_denoiser(known, sg.VP(sg.LinearBeta(0.1, 20.0)))
+        >>> sg.to_denoiser(model)(torch.tensor([[5.0]]), torch.tensor([2.0]))  # 5/(1 + 2²)
+        tensor([[1.]])
     """
     return Denoiser(model)
 
@@ -174,6 +182,8 @@ def from_denoiser(
 ) -> ScoreModel:
     """Return a `ScoreModel` made of a denoiser D(x; σ): EDM's networks, k-diffusion's, wrappers.
 
+        ∇ log p(x; σ) = (D(x; σ) − x)/σ²
+
     Args:
         denoiser: Called as denoiser(x, σ) with x = x0 + σ ε, shape (batch, *event), and σ of shape
             (batch,); returns E[x0 | x]. A module or a function.
@@ -191,9 +201,10 @@ def from_denoiser(
         TypeError: If denoiser is not callable.
         ValueError: If the path has noise levels that the denoiser was not made for.
 
-    >>> model = from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2))  # of N(0, 1) data
-    >>> model.score(torch.tensor([[2.0]]), torch.tensor(1.0))
-    tensor([[-1.]])
+    Example:
+        >>> model = from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2))  # of N(0, 1)
+        >>> model.score(torch.tensor([[2.0]]), torch.tensor(1.0))
+        tensor([[-1.]])
     """
     check_function("denoiser", denoiser, "called with (x, sigma)")
     check_order(denoiser, "denoiser")

@@ -17,34 +17,26 @@ one of `TabulatedBeta`. t_min = 1/N is the least noise that the network knows.
 leaves nothing to take a score of. The path ends one level earlier, and the network is asked for
 k = 0 … N − 2.
 
-**Tables.** diffusers keeps ᾱ in float32, and its numbers are taken as they are. `to_diffusers`
-makes tables in float64; a scheduler that is made anew `from_config` has float32 ones again.
-
-**The other way** a `ScoreModel` becomes a module with the face of a `UNet2DModel` that predicts ε,
-and a `DDPMScheduler` with its noise levels. Any linear path will do: in x_t/√(α² + σ²) each is
-variance-preserving, with ᾱ = α²/(α² + σ²).
+**The other way** is `to_diffusers` (`diffusers_unet.py`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sdegen.adaptors.denoisers import Conditional, conditioned_on
+from sdegen.adaptors.denoisers import Conditional
 from sdegen.core.checks import check_count
-from sdegen.core.optional import needed
-from sdegen.core.requests import as_time_grid, check_function, check_kind
-from sdegen.core.shapes import State, expand
+from sdegen.core.requests import check_function, check_kind
+from sdegen.core.shapes import State
 from sdegen.core.signature import check_order
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.paths import EDM, RectifiedFlow
-from sdegen.diffusion.signal import check_signal
 from sdegen.diffusion.tables import TabulatedBeta
 from sdegen.score import parameterization
 from sdegen.score.model import ScoreModel
@@ -122,6 +114,8 @@ class DiffusersNetwork(nn.Module):
 def diffusers_network(network: nn.Module, *, steps: int = 1000) -> nn.Module:
     """Return a network of diffusers as a network of ours, to be trained here.
 
+        network(x, t) = diffusers(x, steps · t).sample,     x of shape (batch, channels, h, w)
+
     ScoreModel(diffusers_network(UNet2DModel(…)), VP(LinearBeta(0.1, 20.0))), and `train`. One with
     num_class_embeds = n + 1 knows n classes, whose last row is the label for none, as
     `label_dropout` trains it.
@@ -135,6 +129,14 @@ def diffusers_network(network: nn.Module, *, steps: int = 1000) -> nn.Module:
     Raises:
         TypeError: If network is no module, or steps no int.
         ValueError: If channels in and out differ, or it embeds one class alone.
+
+    Example:
+        >>> class Told(torch.nn.Module):  # with the face of diffusers: returns the timestep
+        ...     def forward(self, x, timestep):
+        ...         return x + timestep[:, None, None, None]
+        >>> network = sg.diffusers_network(Told(), steps=1000)
+        >>> network(torch.zeros(1, 1, 2, 2), torch.tensor([0.25])).max().item()
+        250.0
     """
     check_kind("network", network, nn.Module, "a diffusers network, such as UNet2DModel(…)")
     check_count("steps", steps)
@@ -162,6 +164,8 @@ def from_diffusers(
 ) -> ScoreModel:
     """Return a `ScoreModel` made of a network trained with diffusers.
 
+        ∇ log p_t(x_t) = −ε̂/σ,     α² = ᾱ, σ² = 1 − ᾱ of the scheduler's timesteps
+
     Args:
         network: A `UNet2DModel`, or anything called as network(x, timestep) that returns a tensor
             or an object with `.sample`. One that wants a prompt is given as a function of
@@ -181,6 +185,15 @@ def from_diffusers(
             follows, by name.
         ValueError: If its prediction type or its timesteps are unknown, or if no signal is left at
             a level other than the last.
+
+    Example:
+        >>> import diffusers
+        >>> scheduler = diffusers.DDPMScheduler(num_train_timesteps=1000)
+        >>> alpha_bars = scheduler.alphas_cumprod
+        >>> known = lambda x, k: (1 - alpha_bars[k.long()]).sqrt()[:, None] * x  # data N(0, 1)
+        >>> model = sg.from_diffusers(known, scheduler)
+        >>> model.score(torch.tensor([[2.0]]), torch.tensor(0.5))  # −ε̂/σ = −x
+        tensor([[-2.]])
     """
     check_function("network", network, "called with (x, timestep)")
     check_order(network, "network")
@@ -243,141 +256,6 @@ def _of_edm(network: _Network, config: Any) -> ScoreModel:  # noqa: ANN401
     path = EDM(t_min=config.sigma_min, t_max=config.sigma_max)
     how = EDMPrediction(config.sigma_data)
     return ScoreModel(DiffusersNetwork(network, sign=sign), path, how)
-
-
-@dataclass
-class _Output:
-    """What a diffusers network returns."""
-
-    sample: Tensor
-
-
-class DiffusersUNet(nn.Module):
-    """A `ScoreModel` with the face of a diffusers `UNet2DModel` that predicts ε.
-
-    Args:
-        model: The model.
-        times: The time of each timestep, increasing, shape (N,), float64.
-        shape: Shape of one sample, (channels, height, width).
-    """
-
-    def __init__(self, model: ScoreModel, times: Tensor, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.model, self.times = model, times
-        check_signal(model.path, "a table of levels")
-        self.levels = model.path.kernel.log_ratio(times)
-        size = tuple(shape[1:])
-        square = len(size) == 2 and size[0] == size[1]
-        self.config = SimpleNamespace(
-            in_channels=shape[0], out_channels=shape[0], sample_size=size[0] if square else size
-        )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the network's weights."""
-        return next(self.model.parameters(), torch.empty(0)).dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network's weights are."""
-        return next(self.model.parameters(), torch.empty(0)).device
-
-    def forward(
-        self,
-        sample: State,
-        timestep: Tensor | float,
-        class_labels: Tensor | None = None,
-        return_dict: bool = True,
-    ) -> _Output | tuple[State]:
-        """Return E[ε | x_t]; `.sample` has sample's shape.
-
-        Args:
-            sample: x_t/√(α² + σ²), shape (batch, *event).
-            timestep: k in [0, N − 1], shape () or (batch,); a fraction is a noise level between.
-            class_labels: Classes that a conditional model is told, shape () or (batch,); None, or
-                the number `classes`, is none of them.
-            return_dict: False returns a tuple, as diffusers has it.
-        """
-        t = self._time(torch.as_tensor(timestep, dtype=torch.float64, device="cpu"))
-        sde = self.model.path
-        t = t.to(sample) if t.ndim else t
-        spread = (sde.alpha(t) ** 2 + sde.sigma(t) ** 2).sqrt()
-        model = conditioned_on(self.model, "class_labels", class_labels)
-        eps = model.eps(expand(spread, sample) * sample, t)
-        return _Output(eps) if return_dict else (eps,)
-
-    def _time(self, k: Tensor) -> Tensor:
-        """Return the time of a timestep: from the table, or where log(σ/α) is as far between."""
-        last = len(self.times) - 1
-        if not bool(((k >= 0) & (k <= last)).all()):
-            raise ValueError(
-                f"timestep must lie in [0, {last}], the noise levels of this model, but is "
-                f"{k.tolist()}."
-            )
-        if bool((k == k.round()).all()):
-            return self.times[k.long()]
-        left = k.floor().clamp(max=last - 1)
-        level = torch.lerp(self.levels[left.long()], self.levels[left.long() + 1], k - left)
-        return self.model.path.kernel.time_of_log_nsr(
-            level, float(self.times[0]), float(self.times[-1])
-        )
-
-
-def to_diffusers(
-    model: ScoreModel, shape: tuple[int, ...], steps: int = 1000, *, times: Tensor | None = None
-) -> tuple[DiffusersUNet, Any]:
-    """Return a diffusers network and scheduler, for its pipelines, made of a `ScoreModel`.
-
-    DDPMPipeline(*to_diffusers(model, (1, 28, 28)))
-
-    Args:
-        model: The model, on any Gaussian path.
-        shape: Shape of one sample, (channels, height, width).
-        steps: Noise levels N of the scheduler, at equal times from t_min to t_max.
-        times: Or N times of your own, in either order: `timesteps.log_snr(sde, N − 1)`, say.
-
-    Returns:
-        The network, and a `DDPMScheduler` with ᾱ = α²/(α² + σ²) at these times, float64, without
-        clipping. All other schedulers are made `from_config(scheduler.config)`, with float32
-        tables, in which a 1 − ᾱ below 10⁻⁴ has lost digits.
-
-    Raises:
-        ImportError: If diffusers is not installed.
-        TypeError: If steps is not an int.
-        ValueError: If there are fewer than two times, or they are not monotone in [t_min, t_max].
-    """
-    check_kind("model", model, ScoreModel, "a ScoreModel")
-    check_kind("shape", shape, (tuple, list), "that of one sample, (channels, height, width)")
-    if not shape:
-        raise ValueError("shape must be that of one sample, (channels, height, width).")
-    for size in shape:
-        check_count("shape", size)
-    diffusers = needed("diffusers", "to_diffusers", extra="diffusers")
-    sde = model.path
-    if times is None:
-        check_count("steps", steps, least=2)
-        times = sde.time_grid(steps - 1)
-    nodes = as_time_grid(times)
-    nodes = nodes.flip(0) if nodes[0] > nodes[-1] else nodes
-    if nodes[0] < sde.t_min * (1 - 1e-7) or nodes[-1] > sde.t_max * (1 + 1e-7):
-        raise ValueError(
-            f"times must be monotone within [t_min, t_max] = [{sde.t_min:g}, {sde.t_max:g}], but "
-            f"span {nodes[0]:g} … {nodes[-1]:g}; pass sde.time_grid(steps)."
-        )
-    unet = DiffusersUNet(model, nodes, tuple(shape))
-    log_alpha_bars = torch.nn.functional.logsigmoid(-2 * unet.levels)
-    before = torch.cat([log_alpha_bars.new_zeros(1), log_alpha_bars[:-1]])
-    betas = -torch.expm1(log_alpha_bars - before)
-    scheduler = diffusers.DDPMScheduler(
-        num_train_timesteps=len(nodes),
-        trained_betas=betas.tolist(),
-        clip_sample=False,
-        prediction_type="epsilon",
-    )
-    scheduler.betas, scheduler.alphas = betas, 1 - betas
-    scheduler.alphas_cumprod = log_alpha_bars.exp()
-    scheduler.one = torch.tensor(1.0, dtype=torch.float64)
-    return unet, scheduler
 
 
 def _known(said: str | None, words: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -57,6 +57,17 @@ def save_certificate(certificate: Certificate, folder: str | os.PathLike[str]) -
     Raises:
         TypeError: If certificate is none, or folder no path.
         OSError: If they cannot be written.
+
+    Example:
+        >>> import json, tempfile
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> times = [0.01 * k for k in range(51)]
+        >>> run = sg.simulate(ou, torch.zeros(100, 1), times, rng=0)
+        >>> certificate = sg.certify(ou, path=run.states, dt=0.01)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = sg.save_certificate(certificate, folder)
+        ...     print(page.name, json.loads(page.with_suffix(".json").read_text())["passed"])
+        certificate.html True
     """
     check_kind("certificate", certificate, Certificate, "a Certificate, as certify returns it")
     check_kind("folder", folder, (str, os.PathLike), "the path of a folder")

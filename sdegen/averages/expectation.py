@@ -97,12 +97,13 @@ def expectation(
     Reference:
         Giles 2008, Oper. Res. 56, 607, eqs. (1) to (12); Giles 2015, Acta Numerica 24, 259.
 
-    >>> import torch, math, sdegen as sg
-    >>> growth = sg.ItoProcess(lambda x: x, lambda x: 0.2 * x)
-    >>> x0 = torch.ones(1, 1, dtype=torch.float64)
-    >>> average = expectation(growth, x0, 1.0, lambda x: x[:, 0], tolerance=0.05, rng=0)
-    >>> abs(average.mean - math.e) < average.half_width <= 0.05
-    True
+    Example:
+        >>> import torch, math, sdegen as sg
+        >>> growth = sg.ItoProcess(lambda x: x, lambda x: 0.2 * x)
+        >>> x0 = torch.ones(1, 1, dtype=torch.float64)
+        >>> average = expectation(growth, x0, 1.0, lambda x: x[:, 0], tolerance=0.05, rng=0)
+        >>> abs(average.mean - math.e) < average.half_width <= 0.05
+        True
     """
     wanted = accuracy_of(tolerance, confidence)
     threads = check_threads(threads)

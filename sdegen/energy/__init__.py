@@ -1,4 +1,11 @@
-"""Energies: models p ∝ e^{−U} that Langevin dynamics sample and train, and Boltzmann machines."""
+"""Energies: models p ∝ e^{−U} that Langevin dynamics sample and train, and Boltzmann machines.
+
+Example:
+    >>> machine = sg.RBM(6, 3, rng=0)  # log Z by annealing and by a sum over all states
+    >>> found = sg.energy.annealed_log_partition(machine, chains=64, temperatures=50, rng=0)
+    >>> bool(abs(found.value - machine.log_partition()) < 4 * found.error)
+    True
+"""
 
 import lazy_loader
 

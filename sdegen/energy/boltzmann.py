@@ -39,7 +39,9 @@ _SPREAD = 0.01  # of weights at the start
 
 
 class RBM(nn.Module):
-    """A restricted Boltzmann machine of binary units.
+    """A restricted Boltzmann machine of binary units, v of shape (batch, visible).
+
+        E(v, h) = −b·v − c·h − vᵀ W h,     p(v) = Σ_h e^{−E(v, h)}/Z
 
     Args:
         visible: Units of v, the numbers of one example.
@@ -50,9 +52,13 @@ class RBM(nn.Module):
         TypeError: If a number of units is no int.
         ValueError: If it is below 1.
 
-    >>> machine = RBM(3, 2, rng=0)
-    >>> machine.free_energy(torch.zeros(4, 3)).shape
-    torch.Size([4])
+    Example:
+        >>> machine = sg.RBM(3, 2, rng=0)
+        >>> _ = [p.data.zero_() for p in machine.parameters()]
+        >>> f"{machine.log_partition().item():.4f}"  # 5 fair coins: 5 log 2
+        '3.4657'
+        >>> f"{machine.free_energy(torch.zeros(1, 3)).item():.4f}"  # −2 log 2
+        '-1.3863'
     """
 
     def __init__(self, visible: int, hidden: int, *, rng: Rng = None) -> None:
@@ -233,6 +239,8 @@ def coins(probability: Tensor, draws: torch.Generator) -> Tensor:
 class GibbsDivergence(ChainLoss):
     """Maximum likelihood of an `RBM` by block Gibbs chains: CD-k, or persistent ones.
 
+        ∇_θ L = E_data ∇_θ F − E_chains ∇_θ F,     chains of shape (chains, visible)
+
     Args:
         steps: k ≥ 1, of a chain in each step of the training; both layers are drawn in one.
         chains: How many chains are carried along, at least as many as the rows of a step; None:
@@ -246,6 +254,15 @@ class GibbsDivergence(ChainLoss):
 
     Reference:
         As of `chains.py`.
+
+    Example:
+        >>> machine = sg.RBM(2, 1, rng=0)
+        >>> _ = [p.data.zero_() for p in machine.parameters()]
+        >>> _ = machine.visible_bias.data.copy_(torch.tensor([3.0, 1.0]).log())  # p(v_1 = 1) = ¾
+        >>> loss, data = sg.energy.GibbsDivergence(steps=1), torch.tensor([[1.0, 0.0]])
+        >>> losses = sg.fit(machine, data, loss, sg.FitConfig(1, 4096), rng=0).losses
+        >>> f"{losses.item():.1f}"  # F(data) − F(chains) = (¾ − 1) log 3
+        '-0.3'
     """
 
     def check(self, module: nn.Module, rows: State) -> None:

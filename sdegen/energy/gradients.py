@@ -28,11 +28,19 @@ _AT_ONCE = 1024  # samples whose gradients are held together
 
 @dataclass(frozen=True)
 class PartitionGradient:
-    """∂ log Z/∂θ, an entry for each weight, by the names of the module's parameters.
+    """The gradient of log Z, an entry for each weight, by the names of the module's parameters.
+
+        ∂ log Z/∂θ = −E_p ∂U/∂θ
 
     Attributes:
         value: −mean of ∂U/∂θ over the samples, of the shape of each weight, float64.
         error: Its standard error, entry by entry.
+
+    Example:
+        >>> model = sg.EnergyModel(torch.nn.Linear(1, 1, bias=False), base_std=1.0)  # θ x + x²/2
+        >>> found = sg.energy.log_partition_gradient(model, torch.tensor([[1.0], [3.0]]))
+        >>> found.value["network.weight"].item(), found.error["network.weight"].item()  # −2, √2/√2
+        (-2.0, 1.0)
     """
 
     value: dict[str, Tensor]
@@ -50,6 +58,14 @@ def log_partition_gradient(model: EnergyModel | RBM, samples: State) -> Partitio
         TypeError: If model is neither, or samples are no tensor.
         ValueError: If there are fewer than two samples.
         NonFiniteError: If a gradient is not finite.
+
+    Example:
+        >>> model = sg.EnergyModel(torch.nn.Linear(1, 1, bias=False), base_std=1.0)  # θ x + x²/2
+        >>> _ = model.network.weight.data.fill_(-0.5)  # Z ∝ e^{θ²/2}: ∂ log Z/∂θ = θ
+        >>> x = 0.5 + torch.special.ndtri((torch.arange(1000.0) + 0.5) / 1000)  # p = N(½, 1)
+        >>> found = sg.energy.log_partition_gradient(model, x[:, None])
+        >>> f"{found.value['network.weight'].item():.2f}"
+        '-0.50'
     """
     check_kind("model", model, (EnergyModel, RBM), "an EnergyModel or an RBM")
     x = (

@@ -40,7 +40,9 @@ from sdegen.storage import load_tensors, save_tensors
 
 
 class EnergyModel(nn.Module, Potential):
-    """An energy U(x) = u_θ(x) + |x|²/2s² of a network, and the law p ∝ e^{−U}.
+    """An energy of a network, and the law p ∝ e^{−U}.
+
+        U(x) = u_θ(x) + |x|²/2s²
 
     Args:
         network: u_θ: states (batch, *event) → one number for each, shape (batch,) or (batch, 1).
@@ -50,9 +52,13 @@ class EnergyModel(nn.Module, Potential):
         TypeError: If network is no module, or base_std no number.
         ValueError: If base_std is not > 0.
 
-    >>> model = EnergyModel(torch.nn.Linear(2, 1, bias=False), base_std=1.0)
-    >>> model.energy(torch.zeros(3, 2)).shape
-    torch.Size([3])
+    Example:
+        >>> model = sg.EnergyModel(torch.nn.Linear(1, 1, bias=False), base_std=2.0)
+        >>> _ = model.network.weight.data.zero_()
+        >>> model.energy(torch.tensor([[2.0]])).item()  # 2²/(2 · 2²)
+        0.5
+        >>> f"{model.log_partition(sg.Grid(-20.0, 20.0, cells=400)).item():.4f}"  # log 2√(2π)
+        '1.6121'
     """
 
     def __init__(self, network: nn.Module, base_std: float | None = None) -> None:
@@ -156,9 +162,18 @@ class EnergyModel(nn.Module, Potential):
 class NormalizedEnergy:
     """The law of an energy whose log Z is known: what `kl_divergence` takes.
 
+        log p(x) = −U(x) − log Z,     x of shape (batch, *event)
+
     Attributes:
         model: The energy.
         log_partition: log Z in nats.
+
+    Example:
+        >>> model = sg.EnergyModel(torch.nn.Linear(1, 1, bias=False), base_std=1.0)
+        >>> _ = model.network.weight.data.zero_()  # U = x²/2
+        >>> law = model.normalized(sg.Grid(-10.0, 10.0, cells=200))
+        >>> f"{law.log_prob(torch.zeros(1, 1)).item():.4f}"  # −½ log 2π
+        '-0.9189'
     """
 
     model: EnergyModel

@@ -125,11 +125,13 @@ def run_ensemble(
             fewer trajectories. `.result` of the other two likewise.
         RankError: If another process of the run died.
 
-    >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
-    >>> times = [0.0, 0.5, 1.0]
-    >>> run = run_ensemble(ode, torch.ones(1, 1), times, trajectories=3, observables=[Moments()])
-    >>> run.observables["moments"].mean.flatten()
-    tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
+    Example:
+        >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+        >>> times = [0.0, 0.5, 1.0]
+        >>> start, asked = torch.ones(1, 1), [Moments()]
+        >>> run = run_ensemble(ode, start, times, trajectories=3, observables=asked)
+        >>> run.observables["moments"].mean.flatten()
+        tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """
     ranks = single_process() if ranks is None else ranks
     wanted = check_observables(observables)

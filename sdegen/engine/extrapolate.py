@@ -140,14 +140,15 @@ def extrapolate(
     Reference:
         Talay and Tubaro 1990, Stoch. Anal. Appl. 8, 483, eq. (2.3).
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> decay = OrnsteinUhlenbeck(1.0, 0.0, 0.0)
-    >>> run = extrapolate(decay, torch.ones(1, 1), [0.0, 0.5, 1.0], lambda x: x[:, 0],
-    ...                   trajectories=2)
-    >>> float(run.coarse), float(run.fine)  # ½² and ¾⁴; the answer is e⁻¹ = 0.3679
-    (0.25, 0.31640625)
-    >>> float(run.value)
-    0.3828125
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> decay = OrnsteinUhlenbeck(1.0, 0.0, 0.0)
+        >>> run = extrapolate(decay, torch.ones(1, 1), [0.0, 0.5, 1.0], lambda x: x[:, 0],
+        ...                   trajectories=2)
+        >>> float(run.coarse), float(run.fine)  # ½² and ¾⁴; the answer is e⁻¹ = 0.3679
+        (0.25, 0.31640625)
+        >>> float(run.value)
+        0.3828125
     """
     check_no_jumps(sde, "extrapolate", _AVERAGE)
     check_count("trajectories", trajectories, 2)

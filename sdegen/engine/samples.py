@@ -43,9 +43,10 @@ class Samples(Labelled):
         nfe: Evaluations of the score that one sample took.
         seed: What to pass as rng to get the same bits again.
 
-    >>> some = Samples(torch.zeros(3, 2), EulerMaruyama(), torch.tensor([1.0, 0.5]), 1.0, 1, 7)
-    >>> print(some)
-    3 samples of shape (2,): EulerMaruyama, 1 steps from t = 1 to 0.5, eta = 1, nfe = 1, rng = 7
+    Example:
+        >>> some = Samples(torch.zeros(3, 2), Heun(), torch.tensor([1.0, 0.5]), 1.0, 2, 7)
+        >>> print(some)
+        3 samples of shape (2,): Heun, 1 steps from t = 1 to 0.5, eta = 1, nfe = 2, rng = 7
     """
 
     x: State

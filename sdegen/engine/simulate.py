@@ -97,9 +97,10 @@ def simulate(
             many as are done or, if none is, as far as they went. A second one leaves at once.
         SolverError: If an adaptive solver finds no step that would do; `.result` likewise.
 
-    >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
-    >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
-    tensor([1.0000, 0.5000, 0.2500])
+    Example:
+        >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+        >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
+        tensor([1.0000, 0.5000, 0.2500])
     """
     request = validate_request(
         sde,

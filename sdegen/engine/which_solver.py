@@ -159,9 +159,10 @@ def which_solver(sde: SDE | None = None) -> SolverTable:
     Raises:
         TypeError: If sde is something else.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> [row.solver for row in which_solver(OrnsteinUhlenbeck()).rows][:3]
-    ['EulerMaruyama()', 'Heun()', 'DRI1()']
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> [row.solver for row in which_solver(OrnsteinUhlenbeck()).rows][:3]
+        ['EulerMaruyama()', 'Heun()', 'DRI1()']
     """
     if sde is not None:
         check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g), or None")

@@ -46,12 +46,13 @@ class FokkerPlanckBatch:
         ValueError: If there is no SDE, one is refused as `FokkerPlanck` would, or has D = 0 at a
             wall.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> traps = [OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
-    >>> grid = Grid(-8.0, 8.0, cells=100)
-    >>> p = FokkerPlanckBatch(traps, grid).stationary()
-    >>> [round(float(Density(grid.nodes, row).variance), 5) for row in p]
-    [1.0, 0.5]
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> traps = [OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
+        >>> grid = Grid(-8.0, 8.0, cells=100)
+        >>> p = FokkerPlanckBatch(traps, grid).stationary()
+        >>> [round(float(Density(grid.nodes, row).variance), 5) for row in p]
+        [1.0, 0.5]
     """
 
     def __init__(

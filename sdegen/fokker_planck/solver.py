@@ -126,10 +126,11 @@ class FokkerPlanck:
         ValueError: For a misspelt wall, a state that is not one-dimensional, a drift or diffusion
             that is not finite, or D = 0 inside the grid.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> trap = FokkerPlanck(OrnsteinUhlenbeck(), Grid(-8.0, 8.0, cells=100))
-    >>> round(float(trap.stationary().variance), 6)
-    1.0
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> trap = FokkerPlanck(OrnsteinUhlenbeck(), Grid(-8.0, 8.0, cells=100))
+        >>> round(float(trap.stationary().variance), 6)
+        1.0
     """
 
     def __init__(

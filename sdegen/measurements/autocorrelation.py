@@ -110,9 +110,10 @@ def integrated_autocorrelation_time(
     Warns:
         AccuracyWarning: If it holds fewer than 50 correlation times.
 
-    >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-    >>> round(float(integrated_autocorrelation_time(x).tau), 1)
-    0.5
+    Example:
+        >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
+        >>> round(float(integrated_autocorrelation_time(x).tau), 1)
+        0.5
     """
     numbers = series_of(series, times=times)
     found = long_run(numbers)

@@ -80,10 +80,11 @@ def block_average(
         ValueError: If it is not finite, constant or unevenly spaced, or so short that no block is
             long enough.
 
-    >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-    >>> average = block_average(x)
-    >>> bool(average.standard_error > 1 / 100)
-    True
+    Example:
+        >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
+        >>> average = block_average(x)
+        >>> bool(average.standard_error > 1 / 100)
+        True
     """
     numbers = series_of(series, function, times)
     blocks = numbers.fluctuations()

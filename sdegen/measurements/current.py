@@ -48,12 +48,13 @@ def local_velocity(sde: SDE, states: State, score: ScoreFn, *, time: float = 0.0
         ValueError: If states or the score at them are not finite or of another shape, or the SDE
             has jumps or integer times.
 
-    >>> A = torch.tensor([[-1.0, -1.0], [1.0, -1.0]])
-    >>> turning = ItoProcess(lambda x: x @ A.T, 1.0)
-    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-    >>> local_velocity(turning, x, lambda x, t: -2 * x)  # N(0, I/2) rests, and goes round
-    tensor([[ 0.,  1.],
-            [-2.,  0.]])
+    Example:
+        >>> A = torch.tensor([[-1.0, -1.0], [1.0, -1.0]])
+        >>> turning = ItoProcess(lambda x: x @ A.T, 1.0)
+        >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+        >>> local_velocity(turning, x, lambda x, t: -2 * x)  # N(0, I/2) rests, and goes round
+        tensor([[ 0.,  1.],
+                [-2.,  0.]])
     """
     check_kind("sde", sde, SDE, "an SDE, such as Langevin(DoubleWell())")
     check_no_jumps(sde, "the local velocity")
@@ -90,9 +91,10 @@ def current(
         TypeError: If an argument is of another kind.
         ValueError: As `local_velocity`, and if log_density is not one number for each state.
 
-    >>> falling = ItoProcess(lambda x: 0 * x - 2.0, 1.0)  # at rest in e^{−4x} there is none
-    >>> current(falling, torch.ones(1, 1), lambda x, t: 0 * x - 4.0, lambda x, t: -4 * x[:, 0])
-    tensor([[0.]])
+    Example:
+        >>> falling = ItoProcess(lambda x: 0 * x - 2.0, 1.0)  # at rest in e^{−4x} there is none
+        >>> current(falling, torch.ones(1, 1), lambda x, t: 0 * x - 4.0, lambda x, t: -4 * x[:, 0])
+        tensor([[0.]])
     """
     velocity = local_velocity(sde, states, score, time=time)
     check_function("log_density", log_density, "a function (x, t) -> log p, shape (n,)")

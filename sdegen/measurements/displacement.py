@@ -66,9 +66,10 @@ def mean_squared_displacement(
         TypeError: If an argument is of the wrong kind.
         ValueError: If one does not fit the path.
 
-    >>> walk = torch.tensor([0.0, 1.0, 3.0, 6.0])[:, None]
-    >>> mean_squared_displacement(walk, [0, 1, 2, 3], lags=[1.0, 2.0]).total
-    tensor([ 4.6667, 17.0000], dtype=torch.float64)
+    Example:
+        >>> walk = torch.tensor([0.0, 1.0, 3.0, 6.0])[:, None]
+        >>> mean_squared_displacement(walk, [0, 1, 2, 3], lags=[1.0, 2.0]).total
+        tensor([ 4.6667, 17.0000], dtype=torch.float64)
     """
     observable = MeanSquaredDisplacement(
         lags,  # type: ignore[arg-type]  # it takes a list

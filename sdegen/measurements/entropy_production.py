@@ -111,10 +111,11 @@ def entropy_production(
         ValueError: If D is singular, the SDE has jumps or no noise, trajectories were absorbed, or
             time reversal is none of the noise.
 
-    >>> trap = ItoProcess(lambda x: -x, 2**0.5)  # D = 1, at rest N(0, 1): nothing is produced
-    >>> x = torch.tensor([[0.5], [-1.0], [2.0]])
-    >>> entropy_production(trap, x, lambda x, t: -x).rate
-    0.0
+    Example:
+        >>> trap = ItoProcess(lambda x: -x, 2**0.5)  # D = 1, at rest N(0, 1): nothing is produced
+        >>> x = torch.tensor([[0.5], [-1.0], [2.0]])
+        >>> entropy_production(trap, x, lambda x, t: -x).rate
+        0.0
     """
     check_kind("sde", sde, SDE, "an SDE, such as Langevin(DoubleWell())")
     if isinstance(states, Trajectory):

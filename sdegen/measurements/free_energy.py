@@ -110,8 +110,9 @@ def jarzynski(work: object, temperature: float | None = None) -> FreeEnergy:
         TypeError: If work is neither.
         ValueError: If a number is not finite, there are fewer than two, or temperatures differ.
 
-    >>> round(jarzynski([1.0] * 200, temperature=0.5).difference, 12)
-    1.0
+    Example:
+        >>> round(jarzynski([1.0] * 200, temperature=0.5).difference, 12)
+        1.0
     """
     if isinstance(work, FunctionalEstimate):
         T, count, mean = _temperature_of(work, temperature), work.count, float(work.mean[-1])

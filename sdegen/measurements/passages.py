@@ -42,9 +42,10 @@ def first_passages(
         TypeError: If an argument is of the wrong kind.
         ValueError: If one does not fit the path, or the region is empty.
 
-    >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.5], [0.0, 3.0]])
-    >>> first_passages(x, [0.0, 1.0, 2.0], above=1.0).density
-    tensor([0.5000, 0.5000], dtype=torch.float64)
+    Example:
+        >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.5], [0.0, 3.0]])
+        >>> first_passages(x, [0.0, 1.0, 2.0], above=1.0).density
+        tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     about = FirstPassage(
         above,

@@ -38,11 +38,12 @@ def power_spectrum(
         TypeError: If an argument is of the wrong kind.
         ValueError: If one does not fit the path, or trajectories of it were absorbed.
 
-    >>> import math
-    >>> x = torch.cos(2 * math.pi * 5 * torch.arange(4000) / 100)[:, None]  # 5 Hz
-    >>> spectrum = power_spectrum(x, torch.arange(4000) / 100, segment=100)
-    >>> round(float(spectrum.frequencies[spectrum.density.argmax()]), 6)
-    5.0
+    Example:
+        >>> import math
+        >>> x = torch.cos(2 * math.pi * 5 * torch.arange(4000) / 100)[:, None]  # 5 Hz
+        >>> spectrum = power_spectrum(x, torch.arange(4000) / 100, segment=100)
+        >>> round(float(spectrum.frequencies[spectrum.density.argmax()]), 6)
+        5.0
     """
     observable = PowerSpectrum(segment, overlap, window, detrend, unwrapped=unwrapped)
     measured = measured_path(path, times, unwrapped=unwrapped)

@@ -146,10 +146,11 @@ def time_average(
         AccuracyWarning: If it holds fewer than 50 correlation times, or if its trajectories differ
             by more than they fluctuate.
 
-    >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-    >>> low, high = time_average(x).interval()
-    >>> bool(low < 0 < high)
-    True
+    Example:
+        >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
+        >>> low, high = time_average(x).interval()
+        >>> bool(low < 0 < high)
+        True
     """
     numbers = series_of(series, function, times)
     average, shaped = _average(numbers), numbers.shaped

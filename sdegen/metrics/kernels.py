@@ -49,9 +49,10 @@ def mmd(
         ValueError: If events differ, samples are not all finite or fewer than two, or the scale
             is not positive.
 
-    >>> z = torch.zeros(2, 1)
-    >>> mmd(z, z + 1.0, kernel="gaussian") == 2 - 2 * math.exp(-0.5)
-    True
+    Example:
+        >>> z = torch.zeros(2, 1)
+        >>> mmd(z, z + 1.0, kernel="gaussian") == 2 - 2 * math.exp(-0.5)
+        True
     """
     check_kernel(kernel, scale)
     a, b = as_pair(x, y)

@@ -176,9 +176,10 @@ def bits_per_dim(
     Raises:
         ValueError: If dimensions or bin_width is not positive.
 
-    >>> uniform = torch.tensor([64 * math.log(1 / 2)])  # on [−1, 1]⁶⁴, for 16 values
-    >>> bits_per_dim(uniform, 64, bin_width=2 / 16)
-    tensor([4.])
+    Example:
+        >>> uniform = torch.tensor([64 * math.log(1 / 2)])  # on [−1, 1]⁶⁴, for 16 values
+        >>> bits_per_dim(uniform, 64, bin_width=2 / 16)
+        tensor([4.])
     """
     log_prob = as_state("log_prob", log_prob)
     check_count("dimensions", dimensions)

@@ -60,7 +60,7 @@ def _nobody() -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """What an observable may know of the block that it is about to see.
+    """What an observable may know of the block that it is about to see: x(t_k), t_k = times[k].
 
     Attributes:
         sde: What moves.
@@ -74,6 +74,20 @@ class Block:
             shape (rows,), or None where none has.
         periods: Period of each coordinate, shape (*event,), 0 where it is not periodic; None
             where none is.
+
+    Example:
+        >>> class Span(sg.Functional):
+        ...     def increments(self, block):
+        ...         span = float(block.nodes[-1] - block.nodes[0])
+        ...         class Share(sg.Increments):
+        ...             def step(self, i, before, after):
+        ...                 dt = float(block.nodes[i + 1] - block.nodes[i])
+        ...                 return torch.full((len(after),), dt / span)
+        ...         return Share()
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(2, 1)
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 1.0, 4.0], trajectories=2, observables=[Span()])
+        >>> run.observables["functional"].mean.tolist()  # the share of the time that has passed
+        [0.0, 0.25, 1.0]
     """
 
     sde: SDE
@@ -86,7 +100,28 @@ class Block:
 
 
 class Accumulator(ABC):
-    """Gathers one observable of one block on its way."""
+    """Gathers one observable of one block on its way: states (rows, *event), time after time.
+
+        partial = Σ_k a(x(t_k), t_k)
+
+    Example:
+        >>> class Sum(sg.Accumulator):
+        ...     total = 0.0
+        ...     def see(self, k, x):
+        ...         self.total = self.total + x.double().sum()
+        ...     def partial(self):
+        ...         return {"sum": self.total}
+        >>> class Total(sg.Observable):
+        ...     name = "total"
+        ...     def begin(self, block):
+        ...         return Sum()
+        ...     def result(self, total, times):
+        ...         return total["sum"]
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(3, 1)
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5], trajectories=3, observables=[Total()])
+        >>> run.observables["total"].item()  # 3 (1 + ½)
+        4.5
+    """
 
     @abstractmethod
     def see(self, k: int, x: State) -> None:
@@ -107,6 +142,8 @@ class Accumulator(ABC):
 class Observable(ABC):
     """What is wanted of an ensemble: accumulated over blocks, merged in a fixed order.
 
+        result = R(Σ_blocks measure(states, times)),     states of shape (T, rows, *event)
+
     Attributes:
         name: What the result is called in `Ensemble.observables`; no two of a run may share it.
         every_step: Whether the steps between the times are seen too.
@@ -114,6 +151,20 @@ class Observable(ABC):
             that each coordinate has made. Heat, work and displacements need that.
         holds_states: Whether an accumulator of its own holds the states of a block at all times,
             which the memory of a run is judged by; those of `measure` are counted without.
+
+    Example:
+        >>> class Highest(sg.Observable):
+        ...     name = "highest"
+        ...     def measure(self, states, times):
+        ...         return {"highest": states.double().amax((0, 1))}
+        ...     def merge(self, left, right):
+        ...         return {"highest": torch.maximum(left["highest"], right["highest"])}
+        ...     def result(self, total, times):
+        ...         return total["highest"]
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.tensor([[1.0], [3.0]])
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5], trajectories=2, observables=[Highest()])
+        >>> run.observables["highest"].item()
+        3.0
     """
 
     name: str

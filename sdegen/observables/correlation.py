@@ -32,7 +32,9 @@ class Correlation(Labelled):
 
 @dataclass(frozen=True)
 class TimeCorrelation(Observable):
-    """Correlation of each coordinate at one time with itself at later times of the run.
+    """Correlation of each coordinate at one time with itself at later times, shape (K, *event).
+
+        C(τ) = Cov(X_s, X_{s+τ}),     ρ(τ) = C(τ)/√(Var X_s Var X_{s+τ})
 
     Args:
         origin: Index into times of s; the lags are times[origin:] − times[origin].
@@ -42,6 +44,13 @@ class TimeCorrelation(Observable):
     Raises:
         TypeError: If origin is no int, or unwrapped neither True nor False.
         ValueError: If origin is negative.
+
+    Example:
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.tensor([[1.0], [3.0]])
+        >>> asked = [sg.TimeCorrelation()]
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5, 1.0], trajectories=2, observables=asked)
+        >>> run.observables["correlation"].covariance.flatten().tolist()  # 2, times ½ and ¼
+        [2.0, 1.0, 0.5]
     """
 
     origin: int = 0

@@ -56,7 +56,9 @@ class Current(Labelled):
 
 @dataclass(frozen=True)
 class ProbabilityCurrent(Observable):
-    """The current J(x) of one coordinate in equal cells, between each two of the times.
+    """The current of one coordinate in equal cells, between each two of the times.
+
+        J(x) = [#(X_{k+1} > x) − #(X_k > x)]/(n (t_{k+1} − t_k)),     shape (T − 1, cells)
 
     Args:
         low: First edge, in units of the state.
@@ -71,6 +73,14 @@ class ProbabilityCurrent(Observable):
     Raises:
         TypeError: If cells is no int.
         ValueError: If an edge is not finite, low ≥ high, or cells < 1.
+
+    Example:
+        >>> wind = sg.ItoProcess(lambda x: 0 * x + 1.0, 0.0)
+        >>> asked = [sg.ProbabilityCurrent(0.0, 1.0, 2)]
+        >>> start = torch.full((32, 1), 0.25)
+        >>> run = sg.run_ensemble(wind, start, [0.0, 0.5], trajectories=32, observables=asked)
+        >>> run.observables["current"].current.tolist()  # half of each cell is crossed, once in ½
+        [[1.0, 1.0]]
     """
 
     low: float

@@ -123,6 +123,8 @@ def mean_displacements(
 class MeanSquaredDisplacement(Observable):
     """How far trajectories have gone after each lag, on the line where a boundary is periodic.
 
+        MSD(τ) = ⟨Σ_i (x_i(s + τ) − x_i(s))²⟩
+
     In a phase space it is of positions. The states of a block at all times are held, where they
     are not only looked at from the start.
 
@@ -140,6 +142,15 @@ class MeanSquaredDisplacement(Observable):
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If origins is neither word, or lags are not positive and increasing.
+
+    Example:
+        >>> wind, asked = sg.ItoProcess(lambda x: 0 * x + 3.0, 0.0), [sg.MeanSquaredDisplacement()]
+        >>> times = [0.0, 1.0, 2.0, 3.0, 4.0]
+        >>> x0 = torch.zeros(2, 1)
+        >>> run = sg.run_ensemble(wind, x0, times, trajectories=2, observables=asked)
+        >>> found = run.observables["displacement"]
+        >>> found.lags.tolist(), found.total.tolist()  # (3 τ)²
+        ([1.0], [9.0])
     """
 
     lags: tuple[float, ...] | None = None

@@ -53,7 +53,23 @@ _FEWEST = 3  # times, to leave out every second state
 
 
 class Increments(ABC):
-    """What the steps of one block add to a functional."""
+    """What the steps of one block add to a functional, one number for each row, shape (rows, …).
+
+        A_{i+1} = A_i + step(i, X_i, X_{i+1})
+
+    Example:
+        >>> class Steps(sg.Increments):
+        ...     def step(self, i, before, after):
+        ...         return torch.ones(len(after))
+        >>> class Count(sg.Functional):
+        ...     def increments(self, block):
+        ...         return Steps()
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(2, 1)
+        >>> times, asked = [0.0, 0.5, 1.0], [Count()]
+        >>> run = sg.run_ensemble(decay, x0, times, trajectories=2, observables=asked)
+        >>> run.observables["functional"].mean.tolist()
+        [0.0, 1.0, 2.0]
+    """
 
     def start(self, x: State) -> Tensor:
         """Take in the states at nodes[0], and return the value there: zeros, shape (rows, …)."""
@@ -73,7 +89,9 @@ class Increments(ABC):
 
 @dataclass(frozen=True)
 class Functional(Observable):
-    """A number for each trajectory, added up over the steps of its path.
+    """A number for each trajectory, shape (rows, …), added up over the steps of its path.
+
+        A_t = Σ_i a(X_i, X_{i+1}, t_i, t_{i+1})
 
     Args:
         name: What the result is called.
@@ -83,6 +101,19 @@ class Functional(Observable):
     Raises:
         TypeError: If name is no word, histogram no triple of numbers, or temperature no number.
         ValueError: If the bins are empty, or temperature ≤ 0.
+
+    Example:
+        >>> class Lengths(sg.Increments):
+        ...     def step(self, i, before, after):
+        ...         return (after - before).abs().flatten(1).sum(1)
+        >>> class Length(sg.Functional):
+        ...     def increments(self, block):
+        ...         return Lengths()
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(2, 1)
+        >>> times, asked = [0.0, 0.5, 1.0], [Length()]
+        >>> run = sg.run_ensemble(decay, x0, times, trajectories=2, observables=asked)
+        >>> run.observables["functional"].mean.tolist()  # from 1 to ½ and ¼
+        [0.0, 0.5, 0.75]
     """
 
     name: str = field(default="functional", kw_only=True)

@@ -75,7 +75,9 @@ class HistogramCounts(Labelled):
 
 @dataclass(frozen=True)
 class Histogram(Observable):
-    """Counts of one coordinate in equal bins, at each of the times.
+    """Counts of one coordinate in equal bins, at each of the times, shape (T, bins).
+
+        n_j(t) = #{low + j h ≤ X_t < low + (j + 1) h},     h = (high − low)/bins
 
     What lies on an edge to the rounding of the states' precision may count on either side.
 
@@ -89,6 +91,13 @@ class Histogram(Observable):
     Raises:
         TypeError: If bins is no int.
         ValueError: If an edge is not finite, low ≥ high, or bins < 1.
+
+    Example:
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.tensor([[1.0], [3.0], [3.5]])
+        >>> counts = sg.Histogram(0.0, 4.0, bins=4)
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5], trajectories=3, observables=[counts])
+        >>> run.observables["histogram"].counts.tolist()
+        [[0, 1, 0, 2], [1, 2, 0, 0]]
     """
 
     low: float

@@ -47,7 +47,9 @@ _SORTED_OUT = {"cpu"}  # devices on which to draw for few rows costs less than t
 
 @dataclass(frozen=True)
 class LocalTime(Functional):
-    """L_t(a) = ∫ δ(X_s − a) ds of one coordinate, the density of occupation with respect to dx.
+    """The density of occupation of one coordinate with respect to dx, shape (T, rows) of a path.
+
+        L_t(a) = ∫ δ(X_s − a) ds
 
     Args:
         level: a, in units of the state.
@@ -59,6 +61,14 @@ class LocalTime(Functional):
     Raises:
         TypeError: If level is no number, or coordinate no int.
         ValueError: If level is not finite.
+
+    Example:
+        >>> walk, x0 = sg.BrownianMotion(1.0), torch.zeros(20_000, 1)
+        >>> asked = [sg.LocalTime(0.0)]
+        >>> times = [0.0, 0.5, 1.0]
+        >>> run = sg.run_ensemble(walk, x0, times, trajectories=20_000, observables=asked, rng=0)
+        >>> f"{run.observables['local_time'].mean[-1]:.2f}"  # √(2t/π) = 0.798
+        '0.80'
     """
 
     level: float

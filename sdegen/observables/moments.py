@@ -77,7 +77,9 @@ class MomentEstimate(Labelled):
 
 @dataclass(frozen=True)
 class Moments(Observable):
-    """Mean, variance and covariance at each of the times.
+    """Mean, variance and covariance at each of the times, shapes (T, *event) and (T, d, d).
+
+        m = Σ x_i/n,     C = Σ (x_i − m)(x_i − m)ᵀ/(n − 1)
 
     Args:
         covariance: Whether the whole matrix is accumulated; None for events of at most 64 numbers.
@@ -86,6 +88,14 @@ class Moments(Observable):
             start, its variance is then the spread of the displacement.
         errors: Whether fourth moments are accumulated too, for the errors of variances and
             covariances. Stores that were begun before there were any have False.
+
+    Example:
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.tensor([[1.0], [3.0]])
+        >>> times, asked = [0.0, 0.5], [sg.Moments()]
+        >>> run = sg.run_ensemble(decay, x0, times, trajectories=2, observables=asked)
+        >>> found = run.observables["moments"]
+        >>> found.mean.flatten().tolist(), found.variance.flatten().tolist()  # halved, quartered
+        ([2.0, 1.0], [2.0, 0.5])
     """
 
     covariance: bool | None = None

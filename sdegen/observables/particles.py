@@ -1,15 +1,14 @@
-"""Particles: energy and pressure, radial distribution function, structure factor, with errors.
+"""Particles: energy and pressure, radial distribution function, with errors.
 
 Of N particles in a box of volume V, each measured of every system by itself:
 
     U(x), P(x) = N T/V + W/(d V)          of `PairForces`, whose means are energy and pressure
     g(r) = V/(v_r N(N − 1)/2) · (pairs with a distance in the shell)
-    S(k) = |Σ_j e^{−i k·x_j}|²/N,         k = 2π (n₁/L₁, …), k ≠ 0, the mean over a shell of |k|
 
 v_r is the exact volume of the shell between two edges. g counts pairs of N(N − 1)/2, so that it is
 1 for particles that do not see each other, whatever N is; with N²/2 in its place it would be
-1 − 1/N. At low density it is e^{−U₂/T}. S(k) is 1 for an ideal gas, and known at the k of the box
-alone. The energies are those of the cut and shifted potential: no tail beyond the cutoff is added.
+1 − 1/N. At low density it is e^{−U₂/T}. The energies are those of the cut and shifted potential:
+no tail beyond the cutoff is added.
 
 Systems are independent trajectories, and errors are the scatter between them over √n: at each time
 of the mean over systems, and for the average over times of the averages of single systems, which
@@ -18,13 +17,12 @@ holds whatever correlates the times. A run of one system has no such error, it i
 
 Reference:
     Allen and Tildesley 2017, Computer Simulation of Liquids, sections 2.6 and 8.2; Hansen and
-    McDonald 2013, Theory of Simple Liquids, eqs. (2.5.15) and (4.1.3).
+    McDonald 2013, Theory of Simple Liquids, eq. (2.5.15).
 """
 
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -49,12 +47,11 @@ from sdegen.sde.neighbours import (
 from sdegen.sde.pair_forces import PairForces
 
 _FEW = 300  # particles of which all distances are made; of more a tree counts
-_MOST_VECTORS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
 class SystemMean(Labelled):
-    """Means over systems, at each time and over all times.
+    """Means over systems, at each time and over all times: average = (1/T) Σ_k mean(t_k).
 
     Args:
         times: From the origin on, shape (T,).
@@ -65,6 +62,18 @@ class SystemMean(Labelled):
         count: Systems.
         at: Distances r, the middles of shells, or lengths of k, the means of shells, shape
             (*shape); None for a number.
+
+    Example:
+        >>> class Extent(sg.OfSystems):
+        ...     name = "extent"
+        ...     def each(self, x):
+        ...         return (x - x.mean(1, keepdim=True)).square().sum((1, 2))
+        >>> decay = sg.ItoProcess(lambda x: -x, 0.0)
+        >>> x0 = torch.tensor([[[0.0], [2.0]]]).repeat(2, 1, 1)
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5], trajectories=2, observables=[Extent()])
+        >>> found = run.observables["extent"]
+        >>> found.mean.tolist(), found.average.item()
+        ([2.0, 0.5], 1.25)
     """
 
     times: Float[Tensor, " T"]
@@ -78,10 +87,20 @@ class SystemMean(Labelled):
 
 @dataclass(frozen=True)
 class OfSystems(Observable):
-    """What each system has by itself; the mean over systems and over times.
+    """What each system has by itself, shape (batch, *shape); the mean over systems and over times.
+
+        average = (1/T) Σ_k (1/n) Σ_systems each(x(t_k))
 
     Args:
         origin: Index into times of the first that counts.
+
+    Example:
+        >>> class Extent(sg.OfSystems):
+        ...     name = "extent"
+        ...     def each(self, x):
+        ...         return (x - x.mean(1, keepdim=True)).square().sum((1, 2))
+        >>> Extent().each(torch.tensor([[[0.0], [2.0]]]))  # (0 − 1)² + (2 − 1)²
+        tensor([2.])
     """
 
     origin: int = field(default=0, kw_only=True)
@@ -164,7 +183,9 @@ class _Sums(Accumulator):
 
 @dataclass(frozen=True)
 class PairEnergy(OfSystems):
-    """U(x) of each system, the cut and shifted potential energy of all its particles.
+    """The cut and shifted potential energy of all particles of each system, shape (batch,).
+
+        U(x) = Σ_{i<j} [u(r_ij) − u(r_cut)]
 
     Args:
         pairs: The forces between the particles, whose energy it is.
@@ -173,6 +194,11 @@ class PairEnergy(OfSystems):
 
     Raises:
         TypeError: If pairs are no `PairForces`.
+
+    Example:
+        >>> pairs = sg.PairForces(sg.HarmonicRepulsion(2.0, 1.0))
+        >>> sg.PairEnergy(pairs).each(torch.tensor([[[0.0], [0.5]]]))
+        tensor([0.2500], dtype=torch.float64)
     """
 
     pairs: PairForces
@@ -189,7 +215,9 @@ class PairEnergy(OfSystems):
 
 @dataclass(frozen=True)
 class Pressure(OfSystems):
-    """P = N T/V + W/(d V) of each system, by the virial W of its pairs.
+    """The pressure of each system by the virial W of its pairs, shape (batch,).
+
+        P = N T/V + W/(d V)
 
     Args:
         pairs: The forces between the particles, in a box.
@@ -200,6 +228,11 @@ class Pressure(OfSystems):
     Raises:
         TypeError: If pairs are no `PairForces`.
         ValueError: If temperature ≤ 0.
+
+    Example:
+        >>> pairs = sg.PairForces(sg.HarmonicRepulsion(2.0, 1.0), box=10.0)
+        >>> sg.Pressure(pairs, temperature=1.0).each(torch.tensor([[[0.0], [0.5]]]))
+        tensor([0.2500], dtype=torch.float64)
     """
 
     pairs: PairForces
@@ -218,7 +251,9 @@ class Pressure(OfSystems):
 
 @dataclass(frozen=True)
 class RadialDistribution(OfSystems):
-    """g(r), the density of particles around a particle over that of independent ones.
+    """The density of particles around a particle over that of independent ones, (batch, bins).
+
+        g(r) = V/(v_r N(N − 1)/2) · (pairs with a distance in the shell)
 
     Args:
         box: Length of the periodic box, or one for each dimension.
@@ -230,6 +265,11 @@ class RadialDistribution(OfSystems):
     Raises:
         TypeError: If bins is no int, or box no lengths.
         ValueError: If r_max is beyond half of the box, or not positive.
+
+    Example:
+        >>> asked = sg.RadialDistribution(box=10.0, r_max=3.0, bins=3)
+        >>> asked.each(torch.tensor([[[0.0], [1.5]]]))  # 10/(2 · 1) in the shell from 1 to 2
+        tensor([[0., 5., 0.]], dtype=torch.float64)
     """
 
     box: Numbers
@@ -256,7 +296,7 @@ class RadialDistribution(OfSystems):
     def each(self, x: State) -> Tensor:
         """Return g(r), shape (batch, bins)."""
         x = check_positions(x, None)
-        particles, dim, lengths = *x.shape[1:], _lengths(self.box, x)
+        particles, dim, lengths = *x.shape[1:], box_lengths(self.box, x)
         unit = math.pi ** (dim / 2) / math.gamma(dim / 2 + 1)
         shells = unit * (self.edges**dim).diff()
         expected = particles * (particles - 1) / 2 * shells / math.prod(lengths)
@@ -283,102 +323,6 @@ class RadialDistribution(OfSystems):
         return (edges[1:] + edges[:-1]) / 2
 
 
-@dataclass(frozen=True)
-class StructureFactor(OfSystems):
-    """S(k), the power of the density at the wave vectors of the box, averaged over shells.
-
-    Args:
-        box: Length of the periodic box for each of its 1 to 3 dimensions, such as (10.0, 10.0).
-        k_max: Largest |k|.
-        bins: Shells of equal width up to k_max; those without a k of the box are left out.
-        name: What the result is called.
-        origin: Index into times of the first that counts.
-
-    Raises:
-        TypeError: If bins is no int, or box no lengths.
-        ValueError: If no k of the box is within k_max, or they are too many.
-    """
-
-    box: Numbers
-    k_max: float
-    bins: int = 50
-    name: str = "structure_factor"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("k_max", self.k_max)
-        check_count("bins", self.bins)
-        lengths = self._box()
-        least = 2 * math.pi / max(lengths)
-        if self.k_max < least:
-            raise ValueError(
-                f"k_max must be at least {least:g}, the smallest k of the box, 2π/L, but is "
-                f"{self.k_max:g}."
-            )
-        count = math.prod(self.k_max * length / math.pi + 1 for length in lengths)
-        if count > _MOST_VECTORS:
-            raise ValueError(
-                f"k_max = {self.k_max:g} has {count:.3g} wave vectors of the box, of at most "
-                f"{_MOST_VECTORS}; pass a smaller k_max."
-            )
-
-    def _box(self) -> Lengths:
-        box = check_box(self.box)
-        if not isinstance(box, tuple) or len(box) > 3:
-            raise ValueError(
-                "box must have a length for each of 1 to 3 dimensions, such as (10.0, 10.0), but "
-                f"is {self.box!r}."
-            )
-        return box
-
-    def each(self, x: State) -> Tensor:
-        """Return S(k), shape (batch, shells)."""
-        x, lengths = check_positions(x, None), _lengths(self.box, x)
-        modes, inside, means, _ = _shells(lengths, self.k_max, self.bins)
-        waves = [
-            torch.exp(-2j * math.pi / length * x[..., c, None].double() * n.to(x.device))
-            for c, (length, n) in enumerate(zip(lengths, modes, strict=True))
-        ]
-        if len(waves) == 1:
-            rho = waves[0].sum(1)
-        elif len(waves) == 2:
-            rho = waves[0].mT @ waves[1]
-        else:
-            planes = [(wave[..., None] * waves[1]).mT @ waves[2] for wave in waves[0].unbind(-1)]
-            rho = torch.stack(planes, 1)
-        power = (rho.real.square() + rho.imag.square()).flatten(1) / x.shape[1]
-        return power[:, inside.to(x.device)].cpu() @ means
-
-    def _at(self) -> Tensor:
-        return _shells(self._box(), self.k_max, self.bins)[3]
-
-
-@lru_cache(maxsize=8)
-def _shells(
-    lengths: Lengths, k_max: float, bins: int
-) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
-    """Return wave numbers of each dimension, which of their grid count, means, and mean |k|.
-
-    Of k and −k, which have one power, one counts; the means are a matrix (vectors, shells).
-    """
-    most = [int(k_max * length / (2 * math.pi)) for length in lengths]
-    modes = [torch.arange(-m, m + 1, dtype=torch.float64) for m in most]
-    modes[0] = modes[0][most[0] :]
-    n = torch.cartesian_prod(*modes).reshape(-1, len(modes))
-    k = (2 * math.pi * n / torch.tensor(lengths, dtype=torch.float64)).square().sum(1).sqrt()
-    # the first component that is not 0 is positive
-    leading = torch.zeros(len(n), dtype=torch.float64)
-    for column in n.unbind(1):
-        leading = torch.where(leading == 0, column, leading)
-    inside = ((leading > 0) & (k <= k_max)).nonzero()[:, 0]
-    shell = (k[inside] * (bins / k_max)).long().clamp(max=bins - 1)
-    found, place = np.unique(shell.numpy(), return_inverse=True)
-    means = torch.zeros(len(inside), len(found), dtype=torch.float64)
-    means[torch.arange(len(inside)), torch.from_numpy(place)] = 1.0
-    means = means / means.sum(0)
-    return modes, inside, means, k[inside] @ means
-
-
 def _shortest(box: Numbers) -> float:
     """Return the shortest length of a box, or refuse what is none."""
     lengths = check_box(box)
@@ -387,7 +331,7 @@ def _shortest(box: Numbers) -> float:
     return lengths if isinstance(lengths, float) else min(lengths)
 
 
-def _lengths(box: Numbers, x: State) -> Lengths:
+def box_lengths(box: Numbers, x: State) -> Lengths:
     """Return L of each dimension of positions, or refuse other states."""
     lengths = check_box(box)
     return lengths_of(lengths, check_positions(x, lengths).shape[2])

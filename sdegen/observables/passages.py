@@ -178,6 +178,14 @@ class FirstPassage(Observable):
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If no region is given, or an empty one.
+
+    Example:
+        >>> wind = sg.ItoProcess(lambda x: 0 * x + 1.0, 0.0)
+        >>> asked = sg.FirstPassage(above=0.9, bridge=False)
+        >>> start, times = torch.tensor([[0.0], [0.5]]), [0.0, 0.5, 1.0, 1.5]
+        >>> run = sg.run_ensemble(wind, start, times, trajectories=2, observables=[asked])
+        >>> run.observables["first_passage"].survival.tolist()
+        [1.0, 0.5, 0.0, 0.0]
     """
 
     above: Bound | None = None

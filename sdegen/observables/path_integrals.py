@@ -36,7 +36,9 @@ Sense = Literal["ito", "stratonovich"]
 
 @dataclass(frozen=True)
 class TimeIntegral(Functional):
-    """∫ h(X, t) dt along each path, by the trapezoidal rule over the steps.
+    """The time integral of a function along each path, by the trapezoidal rule over the steps.
+
+        A_t = ∫ h(X_s, s) ds
 
     Args:
         h: h(x, t), h(x) or h(t) of states (batch, *event), shape (batch,), or (batch, …) for
@@ -49,6 +51,14 @@ class TimeIntegral(Functional):
 
     Raises:
         TypeError: If h is no function.
+
+    Example:
+        >>> wind = sg.ItoProcess(lambda x: 0 * x + 1.0, 0.0)
+        >>> asked = sg.TimeIntegral(lambda x: x[:, 0])
+        >>> x0, times = torch.zeros(2, 1), [0.0, 1.0, 2.0]
+        >>> run = sg.run_ensemble(wind, x0, times, trajectories=2, observables=[asked])
+        >>> run.observables["time_integral"].mean.tolist()  # ½ t²
+        [0.0, 0.5, 2.0]
     """
 
     h: Callable[..., Tensor]
@@ -67,7 +77,9 @@ class TimeIntegral(Functional):
 
 @dataclass(frozen=True)
 class StochasticIntegral(Functional):
-    """∫ h(X, t) · dX along each path, summed over the coordinates.
+    """The integral of a function over the steps of each path, summed over the coordinates.
+
+        A_t = ∫ h(X, s) ∘ dX     or     ∫ h(X, s) dX
 
     Args:
         h: h(x, t), h(x) or h(t) of states, of their shape (batch, *event).
@@ -79,6 +91,14 @@ class StochasticIntegral(Functional):
     Raises:
         TypeError: If h is no function.
         ValueError: If interpretation is another word.
+
+    Example:
+        >>> decay = sg.ItoProcess(lambda x: -x, 0.0)
+        >>> asked = [sg.StochasticIntegral(lambda x: x, "stratonovich")]
+        >>> x0, times = torch.ones(2, 1), [0.0, 0.5]
+        >>> run = sg.run_ensemble(decay, x0, times, trajectories=2, observables=asked)
+        >>> run.observables["stochastic_integral"].mean.tolist()  # ½ (½² − 1²)
+        [0.0, -0.375]
     """
 
     h: Callable[..., Tensor]

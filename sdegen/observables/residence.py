@@ -129,6 +129,8 @@ class Stays(Labelled):
 class ResidenceTimes(Observable):
     """How long one coordinate stays in a region, from coming into its core until it leaves.
 
+        S_{j+1} = S_j (1 − d_j/n_j′),     rate = stays that ended/time of all stays
+
     It sees every step, so that it needs a solver of fixed steps. Where a boundary is periodic the
     region lies on the line, and turns are counted.
 
@@ -147,6 +149,15 @@ class ResidenceTimes(Observable):
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If an interval is empty, or the core does not lie in the region.
+
+    Example:
+        >>> wind, times = sg.ItoProcess(lambda x: 0 * x + 1.0, 0.0), [0.5 * k for k in range(11)]
+        >>> asked = sg.ResidenceTimes(core=(0.8, 2.3), bridge=False, bins=5)
+        >>> x0 = torch.zeros(4, 1)
+        >>> run = sg.run_ensemble(wind, x0, times, trajectories=4, observables=[asked])
+        >>> stays = run.observables["residence"]
+        >>> stays.edges.tolist(), stays.ended.tolist(), f"{stays.rate:.3f}"  # 1/1.5
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [0, 4, 0, 0, 0], '0.667')
     """
 
     core: tuple[float, float]

@@ -80,7 +80,9 @@ class Spectrum(Labelled):
 
 @dataclass(frozen=True)
 class PowerSpectrum(Observable):
-    """Power spectral density of each coordinate, over times of equal steps.
+    """Power spectral density of each coordinate, over times of equal steps, in x² times time.
+
+        S(f) = (2 dt/Σ w²) ⟨|Σ_k w_k x_k e^{−2πi f k dt}|²⟩,     shape (frequencies, *event)
 
     The states of a block at all times are held.
 
@@ -95,6 +97,18 @@ class PowerSpectrum(Observable):
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If a segment is too short, the overlap out of range, or the window not known.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> times = torch.arange(0, 51.2, 0.1)
+        >>> x0 = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)) / 2**0.5
+        >>> asked = [sg.PowerSpectrum(detrend=False)]
+        >>> run = sg.run_ensemble(ou, x0, times, trajectories=200, observables=asked, rng=0)
+        >>> found = run.observables["spectrum"]
+        >>> f"{found.frequencies[-1]:.1f}"  # 1/(2 dt)
+        '5.0'
+        >>> f"{(found.density.sum() * found.frequencies[1]).item():.1f}"  # ∫ S df = Var x = ½
+        '0.5'
     """
 
     segment: int | None = None

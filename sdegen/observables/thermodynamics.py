@@ -66,6 +66,8 @@ _SINGULAR = 1e-12  # of the largest eigenvalue of D
 class Work(Functional):
     """Work done on each trajectory: by a protocol that changes U(x, t), and by a force F.
 
+        W = ∫ ∂U/∂t (X, t) dt + ∫ F ∘ dX
+
     Args:
         potential: U(x, t), a `DrivenPotential` or a function; None: that of the dynamics.
         force: F(x, t) without a potential, shape of the positions, which does ∫ F ∘ dX. It is
@@ -76,6 +78,14 @@ class Work(Functional):
 
     Raises:
         TypeError: If potential is none, or force no function.
+
+    Example:
+        >>> wind = sg.ItoProcess(lambda x: 0 * x + 2.0, 0.0)
+        >>> asked = [sg.Work(force=lambda x, t: 0 * x + 2.0)]
+        >>> x0, times = torch.zeros(2, 1), [0.0, 1.0]
+        >>> run = sg.run_ensemble(wind, x0, times, trajectories=2, observables=asked)
+        >>> run.observables["work"].mean.tolist()  # force 2 over a distance of 2
+        [0.0, 4.0]
     """
 
     potential: object = None
@@ -112,7 +122,9 @@ class Work(Functional):
 
 @dataclass(frozen=True)
 class Heat(Functional):
-    """Heat that each trajectory takes up from its bath, Q = ΔE − W; negative if it heats the bath.
+    """Heat that each trajectory takes up from its bath; negative if it heats the bath.
+
+        Q = ΔE − W,     shape (T, batch) of a path
 
     Of `Langevin` and `UnderdampedLangevin` by their energies; of other processes with additive
     noise on all coordinates it is −∫ f ∘ dX, at mobility 1.
@@ -121,6 +133,14 @@ class Heat(Functional):
         name: What the result is called.
         histogram: (low, high, bins), where an ensemble counts the values too.
         temperature: T, where an ensemble averages e^{−Q/T} too.
+
+    Example:
+        >>> trap = sg.Langevin(sg.Quadratic(1.0), temperature=0.5)  # U = x²/2
+        >>> x0, times = torch.ones(4, 1), [0.0, 0.1, 0.2]
+        >>> path = sg.simulate(trap, x0, times, functionals=[sg.Heat()], rng=0)
+        >>> energy = path.states[..., 0].square() / 2
+        >>> torch.allclose(path.functionals["heat"], (energy - energy[0]).double(), atol=1e-6)
+        True
     """
 
     name: str = field(default="heat", kw_only=True)
@@ -142,13 +162,24 @@ class Heat(Functional):
 
 @dataclass(frozen=True)
 class MediumEntropy(Functional):
-    """Entropy that each trajectory adds to the medium, ∫ D⁻¹ f ∘ dX, or −Q/T of a potential.
+    """Entropy that each trajectory adds to the medium, in k_B, shape (T, batch) of a path.
+
+        Δs = ∫ D⁻¹ f ∘ dX,     Δs = −Q/T of a potential
 
     Args:
         name: What the result is called.
         histogram: (low, high, bins), where an ensemble counts the values too.
         temperature: Of ⟨e^{−A/T}⟩, where an ensemble averages that too: 1.0 for ⟨e^{−Δs}⟩. It is
             not the temperature of the bath.
+
+    Example:
+        >>> trap = sg.Langevin(sg.Quadratic(1.0), temperature=0.5)
+        >>> asked = [sg.Heat(), sg.MediumEntropy()]
+        >>> x0, times = torch.ones(4, 1), [0.0, 0.1, 0.2]
+        >>> path = sg.simulate(trap, x0, times, functionals=asked, rng=0)
+        >>> heat, entropy = (path.functionals[name] for name in ("heat", "medium_entropy"))
+        >>> torch.allclose(entropy, -heat / 0.5)
+        True
     """
 
     name: str = field(default="medium_entropy", kw_only=True)

@@ -54,9 +54,10 @@ def diffusers_states(
 ) -> StoredStates:
     """Return the states that a scheduler of diffusers went through, for `certify(…, path=…)`.
 
-    model = from_diffusers(network, scheduler)
-    states = diffusers_states(latents, scheduler.timesteps, scheduler)
-    certify(ReverseSDE(model.path, model.score), path=states, solver=DDIM())
+        t = (timestep + 1)/N of a path,     k = timestep + 1 of a chain
+
+    They are judged by certify(ReverseSDE(model.path, model.score), path=states, solver=DDIM()),
+    model = from_diffusers(network, scheduler).
 
     Args:
         latents: States after each step, as a pipeline tells its callback; or with the state before
@@ -72,6 +73,15 @@ def diffusers_states(
         ValueError: If the numbers of latents and timesteps do not go together, timesteps do not
             decrease, skip levels of a chain, or begin where no signal is left; if the scheduler
             keeps states in other units, or shapes differ.
+
+    Example:
+        >>> import diffusers
+        >>> scheduler = diffusers.DDIMScheduler(num_train_timesteps=1000)
+        >>> scheduler.set_timesteps(10)
+        >>> latents = [torch.randn(4, 1, 8, 8) for _ in range(10)]
+        >>> states = sg.diffusers_states(latents, scheduler.timesteps, scheduler)
+        >>> [f"{t:.3f}" for t in states.times[:3].tolist()], scheduler.timesteps[1:4].tolist()
+        (['0.801', '0.701', '0.601'], [800, 700, 600])
     """
     check_flag("chain", chain)
     table = _table_of(scheduler)

@@ -43,7 +43,7 @@ def read_states(
     units: Mapping[str, float] | None = None,
     format: str | None = None,
 ) -> StoredStates:
-    """Read stored states of any program, for a verdict by `certify(sde, path=…)`.
+    """Read stored states of any program, x(t_i) = states[i], for `certify(sde, path=…)`.
 
     Arrays and .npy files are not copied; .h5 and .zarr files of more than 1 GiB are read a block
     at a time. Half precision, and the decimals or digits that a text kept, are noted as rounding.
@@ -86,8 +86,12 @@ def read_states(
             and coordinate; if there are fewer than two frames; if a file is empty, damaged, cut
             off, or of an unknown format; if atoms or the box of a dump change.
 
-    >>> read_states(torch.zeros(11, 4, 1), dt=0.1).dt
-    0.1
+    Example:
+        >>> import numpy
+        >>> array = numpy.arange(6.0).reshape(3, 2)  # three frames of two trajectories
+        >>> stored = sg.read_states(array, dt=0.1, layout="time, batch")
+        >>> stored.times.tolist(), stored.states[:, 1].flatten().tolist()
+        ([0.0, 0.1, 0.2], [1.0, 3.0, 5.0])
     """
     check_flag("phase_space", phase_space)
     check_flag("centre_removed", centre_removed)

@@ -20,7 +20,7 @@ _AT_ONCE = 2**24  # numbers that are looked through together
 
 @dataclass(frozen=True, eq=False)
 class StoredStates:
-    """States of a simulation by any program, at the times at which it stored them.
+    """States of a simulation by any program, at the times at which it stored them: x(t_i) = x[i].
 
     Made by `read_states`. In a phase space each frame is positions, then velocities, and `periods`
     and `fixed` are those of one coordinate of the positions.
@@ -45,6 +45,11 @@ class StoredStates:
         columns: Names of the coordinates, where the source has names.
         lost: Trajectories of the source that are not here, since they were lost on the way.
         source: Where the states are from, in words.
+
+    Example:
+        >>> stored = sg.read_states(torch.tensor([0.0, 1.5, 3.0]), dt=0.5)
+        >>> stored.times.tolist(), stored.dt, stored.shape
+        ([0.0, 0.5, 1.0], 0.5, (3, 1, 1))
     """
 
     times: Tensor

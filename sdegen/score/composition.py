@@ -124,9 +124,10 @@ def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -
         TypeError: If a score is not callable.
         ValueError: If there is none, or the weights are not as many and finite.
 
-    >>> both = product([lambda x, t: -x, lambda x, t: 3 - x])
-    >>> both(torch.tensor([[1.0]]), torch.tensor(0.5))
-    tensor([[1.]])
+    Example:
+        >>> both = product([lambda x, t: -x, lambda x, t: 3 - x])
+        >>> both(torch.tensor([[1.0]]), torch.tensor(0.5))
+        tensor([[1.]])
     """
     experts = _scores(scores)
     w = _weights([1.0] * len(experts) if weights is None else weights, len(experts))
@@ -157,8 +158,9 @@ def prior_factor(weights: Sequence[float]) -> float:
     Raises:
         ValueError: If Σ w_i ≤ 0: such a product has no prior.
 
-    >>> round(prior_factor([1.0, 1.0]), 4)
-    0.7071
+    Example:
+        >>> round(prior_factor([1.0, 1.0]), 4)
+        0.7071
     """
     total = float(as_numbers("weights", weights, expected="a list of numbers").detach().sum())
     if not 0 < total < math.inf:
@@ -207,10 +209,11 @@ def mixture(
         TypeError: If a score or a density is not callable.
         ValueError: If they are not as many, or the weights not positive.
 
-    >>> normal = lambda m: (lambda x, t: m - x, lambda x, t: -0.5 * (x - m).square().sum(1))
-    >>> scores, logs = zip(normal(-2.0), normal(2.0))
-    >>> mixture(scores, logs)(torch.zeros(1, 1), torch.tensor(0.5))
-    tensor([[0.]])
+    Example:
+        >>> normal = lambda m: (lambda x, t: m - x, lambda x, t: -0.5 * (x - m).square().sum(1))
+        >>> scores, logs = zip(normal(-2.0), normal(2.0))
+        >>> mixture(scores, logs)(torch.zeros(1, 1), torch.tensor(0.5))
+        tensor([[0.]])
     """
     experts = _scores(scores)
     check_kind(
@@ -255,9 +258,10 @@ def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> Sco
     Reference:
         Ho and Salimans 2022, eq. (6), arXiv:2207.12598.
 
-    >>> at_one, at_nought = lambda x, t: 1 - x, lambda x, t: -x
-    >>> guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
-    tensor([[3.]])
+    Example:
+        >>> at_one, at_nought = lambda x, t: 1 - x, lambda x, t: -x
+        >>> guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
+        tensor([[3.]])
     """
     guidance = as_number("guidance", guidance)
     if not -1 <= guidance < math.inf:

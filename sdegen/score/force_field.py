@@ -106,11 +106,12 @@ def force_field(
         ValueError: If samples are too few, not finite or constant in a coordinate, or D is not
             positive.
 
-    >>> x = torch.randn(4_000, 1, generator=torch.Generator().manual_seed(0))
-    >>> quick = FitConfig(steps=200, keep="best", validate_every=50)
-    >>> force = force_field(x, 0.5, config=quick, rng=0)  # of a trap, −x/2
-    >>> bool((force(torch.tensor([[1.0]])) + 0.5).abs() < 0.1)
-    True
+    Example:
+        >>> x = torch.randn(4_000, 1, generator=torch.Generator().manual_seed(0))
+        >>> quick = FitConfig(steps=200, keep="best", validate_every=50)
+        >>> force = force_field(x, 0.5, config=quick, rng=0)  # of a trap, −x/2
+        >>> bool((force(torch.tensor([[1.0]])) + 0.5).abs() < 0.1)
+        True
     """
     x = _checked_samples(samples)
     D = _checked_diffusivity(diffusivity, x.shape[1])

@@ -123,12 +123,13 @@ class LinearMeasurement:
             given as a matrix, or to `Measurement`.
         ValueError: If shapes disagree, or s is not positive.
 
-    Example: the sum of two numbers, measured as 1 ± 0.1.
+    Example:
+        The sum of two numbers, measured as 1 ± 0.1.
 
-    >>> total = LinearMeasurement(torch.ones(1, 2), torch.ones(1), noise_std=0.1)
-    >>> prior = GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0)
-    >>> total.posterior(prior).means.round(decimals=3)
-    tensor([[0.4980, 0.4980]], dtype=torch.float64)
+        >>> total = LinearMeasurement(torch.ones(1, 2), torch.ones(1), noise_std=0.1)
+        >>> prior = GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0)
+        >>> total.posterior(prior).means.round(decimals=3)
+        tensor([[0.4980, 0.4980]], dtype=torch.float64)
     """
 
     operator: Tensor

@@ -70,11 +70,12 @@ class Measurement:
         ValueError: If value is not finite or s not positive; in a call, if A returns another
             shape than y's, or has no derivative that autograd sees.
 
-    Example: the square of a number is measured as 1 ± 0.1.
+    Example:
+        The square of a number is measured as 1 ± 0.1.
 
-    >>> square = Measurement(lambda x: x**2, torch.ones(1), noise_std=0.1)
-    >>> square.log_prob(torch.tensor([[1.0], [-1.0], [1.1]])).round(decimals=2)
-    tensor([ 1.3800,  1.3800, -0.8200])
+        >>> square = Measurement(lambda x: x**2, torch.ones(1), noise_std=0.1)
+        >>> square.log_prob(torch.tensor([[1.0], [-1.0], [1.1]])).round(decimals=2)
+        tensor([ 1.3800,  1.3800, -0.8200])
     """
 
     operator: Callable[[State], Tensor]

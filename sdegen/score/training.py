@@ -59,7 +59,9 @@ def train(
     schedule: Schedule | None = None,
     callbacks: Sequence[Callable[[StepReport], None]] = (),
 ) -> TrainResult:
-    """Learn a score, in place: make E ‖ε̂(x_t, t) − ε‖², weighted over t, small.
+    """Learn a score, in place: make a loss over noise levels small.
+
+        L = (1/Z) ∫ w(t) E ‖ε̂(x_t, t) − ε‖²/d dt,     x_t = α x0 + σ ε
 
     Args:
         model: The model; ends with the moving average of its weights, in evaluation mode.

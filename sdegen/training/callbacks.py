@@ -47,6 +47,17 @@ class StepReport:
         validation_loss: Of the validation after this step; None where there was none.
         module: What is trained.
         averaged: The same with the averaged weights, those of this step not yet among them.
+
+    Example:
+        >>> class Zero(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return module(batch.rows).square().sum(1)
+        >>> line, told = torch.nn.Linear(1, 1, bias=False), []
+        >>> _ = line.weight.data.fill_(3.0)
+        >>> x, note = torch.ones(4, 1), [told.append]
+        >>> _ = sg.fit(line, x, Zero(), sg.FitConfig(1), rng=0, callbacks=note)
+        >>> told[0].loss, told[0].gradient_norm  # w² and 2 w at w = 3
+        (9.0, 6.0)
     """
 
     step: int
@@ -63,7 +74,20 @@ class StepReport:
 
 
 class Callback:
-    """What follows a training."""
+    """What follows a training: called with a `StepReport` after each step.
+
+    Example:
+        >>> class Every(sg.training.Callback):
+        ...     def __call__(self, report):
+        ...         print(report.step, "of", report.steps)
+        >>> class Zero(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return module(batch.rows).square().sum(1)
+        >>> line, config = torch.nn.Linear(1, 1), sg.FitConfig(2)
+        >>> _ = sg.fit(line, torch.eye(1), Zero(), config, rng=0, callbacks=[Every()])
+        1 of 2
+        2 of 2
+    """
 
     def begin(self, step: int, folder: Path | None) -> None:
         """Begin to follow.
@@ -93,6 +117,18 @@ class JSONLines(Callback):
 
     Raises:
         ValueError: If every < 1; or, as a training begins, if neither path nor folder is given.
+
+    Example:
+        >>> import json, pathlib, tempfile
+        >>> class Zero(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return module(batch.rows).square().sum(1)
+        >>> line, folder = torch.nn.Linear(1, 1), tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name, "metrics.jsonl")
+        >>> lines = [sg.training.JSONLines(path, every=2)]
+        >>> _ = sg.fit(line, torch.eye(1), Zero(), sg.FitConfig(6), rng=0, callbacks=lines)
+        >>> [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        [2, 4, 6]
     """
 
     def __init__(self, path: str | Path | None = None, every: int = 10) -> None:
@@ -135,6 +171,17 @@ class TensorBoard(Callback):
     Raises:
         ImportError: If TensorBoard is not installed.
         ValueError: If every < 1; or, as a training begins, if neither path nor folder is given.
+
+    Example:
+        >>> import pathlib, tempfile, tensorboard
+        >>> class Zero(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return module(batch.rows).square().sum(1)
+        >>> line, folder = torch.nn.Linear(1, 1), tempfile.TemporaryDirectory()
+        >>> board = [sg.training.TensorBoard(folder.name, every=2)]
+        >>> _ = sg.fit(line, torch.eye(1), Zero(), sg.FitConfig(6), rng=0, callbacks=board)
+        >>> len(list(pathlib.Path(folder.name).iterdir()))  # a file of events
+        1
     """
 
     def __init__(self, path: str | Path | None = None, every: int = 10) -> None:

@@ -21,7 +21,7 @@ TrainPrecision = Literal["full", "bf16"]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How a module is trained, whatever its loss.
+    """How a module is trained, whatever its loss, from data of shape (n, *event).
 
         lr_k = lr · min(1, (k + 1)/warmup) · ½ [1 + cos(π max(0, k − warmup)/(steps − warmup))]
 

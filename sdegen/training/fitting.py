@@ -69,6 +69,8 @@ def fit(
 ) -> TrainResult:
     """Train a module in place: make the mean of a loss over the data small.
 
+        L(θ) = (1/n) Σ_i ℓ_θ(row_i, label_i; noise)
+
     Args:
         module: What is trained; ends with the moving average of its weights, in evaluation mode.
         data: Examples, shape (n, *event), scaled to order one: a tensor or an array; on disk, the
@@ -116,15 +118,16 @@ def fit(
     Reference:
         AdamW: Loshchilov and Hutter 2019, algorithm 2, arXiv:1711.05101.
 
-    >>> class Square(sg.Loss):
-    ...     def __call__(self, module, batch, noise):
-    ...         return (module(batch.rows) - batch.labels).square().sum(1)
-    >>> x = torch.linspace(-1, 1, 64)[:, None]
-    >>> line = torch.nn.Linear(1, 1)
-    >>> config = FitConfig(steps=300, batch_size=64, learning_rate=0.1, ema_decay=0.9)
-    >>> found = fit(line, x, Square(), config, labels=2 * x, rng=0)
-    >>> bool((line.weight - 2).abs() < 0.05)
-    True
+    Example:
+        >>> class Square(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return (module(batch.rows) - batch.labels).square().sum(1)
+        >>> x = torch.linspace(-1, 1, 64)[:, None]
+        >>> line = torch.nn.Linear(1, 1)
+        >>> config = FitConfig(steps=300, batch_size=64, learning_rate=0.1, ema_decay=0.9)
+        >>> found = fit(line, x, Square(), config, labels=2 * x, rng=0)
+        >>> bool((line.weight - 2).abs() < 0.05)
+        True
     """
     config = _checked(module, loss, config)
     group = Group.joined()

@@ -42,12 +42,18 @@ LossValue = Tensor | tuple[Tensor, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples that one call of a loss is about.
+    """The examples that one call of a loss is about: L = (1/n) Σ_i ℓ(row_i, label_i).
 
     Args:
         rows: Examples, shape (n, *event), in the dtype and on the device of the weights.
         labels: What belongs to each of them: a class, a target or a condition, shape (n, …); None
             where there are none.
+
+    Example:
+        >>> batch = sg.training.Batch(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0]))
+        >>> batch.cut(slice(1, 3))
+        Batch(rows=tensor([[2.],
+                [3.]]), labels=tensor([1, 0]))
     """
 
     rows: Tensor
@@ -67,7 +73,9 @@ class Batch:
 
 
 class BatchNoise:
-    """The random numbers of one call of a loss, for each row of its batch.
+    """The random numbers of one call of a loss: of each row a number, shape (n,), or (n, *event).
+
+        z ~ N(0, I),     u ~ U[0, 1),     stratified: u_i = (i + u)/n
 
     Draws are made for the whole batch and cut to the rows that this process computes.
 
@@ -77,6 +85,15 @@ class BatchNoise:
         rows: Those that this process computes.
         steps: The streams of all steps of the training, and which of them this is; None outside of
             a training.
+
+    Example:
+        >>> class Levels(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         u = noise.stratified()
+        ...         print((u * len(u)).floor().tolist())  # one in each n-th
+        ...         return module(batch.rows).square().sum(1)
+        >>> _ = sg.fit(torch.nn.Linear(1, 1), torch.eye(1), Levels(), sg.FitConfig(1, 4), rng=0)
+        [0.0, 1.0, 2.0, 3.0]
     """
 
     def __init__(

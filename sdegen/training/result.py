@@ -20,6 +20,18 @@ class TrainResult(Labelled):
         seed: What to pass as rng to get the same bits again.
         logs: Terms that the loss names, by name: their mean in each step, shape (steps,), float64.
         times: t_min and t_max of a score, where the training found them; else None.
+
+    Example:
+        >>> class Square(sg.Loss):
+        ...     def __call__(self, module, batch, noise):
+        ...         return (module(batch.rows) - 1).square().sum(1)
+        >>> line = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = line.weight.data.zero_()
+        >>> result = sg.fit(line, torch.ones(4, 1), Square(), sg.FitConfig(5, warmup=0), rng=0)
+        >>> result.losses[0].item(), bool(result.losses[-1] < 1)  # (0 − 1)² at first
+        (1.0, True)
+        >>> result.selected_step
+        5
     """
 
     losses: Tensor

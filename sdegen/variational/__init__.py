@@ -1,4 +1,10 @@
-"""Latent variables: Gaussians, bounds of log p, and models that are trained by them."""
+"""Latent variables: Gaussians, bounds of log p, and models that are trained by them.
+
+Example:
+    >>> p, q = sg.Gaussian([0.0], 1.0), sg.Gaussian([1.0], 4.0)
+    >>> f"{sg.variational.kl_divergence(p, q).value:.4f}"  # ½ (1/4 + 1/4 − 1 + log 4)
+    '0.4431'
+"""
 
 import lazy_loader
 

@@ -26,7 +26,9 @@ from sdegen.variational.networks import ask
 
 
 class MixtureOfExperts(nn.Module):
-    """p(y | x) = Σ_k softmax(gate(x))_k N(y; μ_k(x), s_k² I).
+    """A mixture of Gaussians whose weights and means depend on x.
+
+        p(y | x) = Σ_k softmax(gate(x))_k N(y; μ_k(x), s_k² I)
 
     Args:
         gate: x (batch, *event) to logits (batch, K).
@@ -37,6 +39,15 @@ class MixtureOfExperts(nn.Module):
     Raises:
         TypeError: If one is no module.
         ValueError: If a number makes no sense.
+
+    Example:
+        >>> gate = torch.nn.Linear(1, 2)
+        >>> experts = torch.nn.Sequential(torch.nn.Linear(1, 2), torch.nn.Unflatten(1, (2, 1)))
+        >>> model = sg.variational.MixtureOfExperts(gate, experts, count=2)
+        >>> _ = [p.data.zero_() for p in (*gate.parameters(), *experts.parameters())]
+        >>> y, x = torch.ones(1, 1), torch.zeros(1, 1)
+        >>> model.responsibilities(y, x).tolist(), f"{model.log_prob(y, x).item():.4f}"
+        ([[0.5, 0.5]], '-1.4189')
     """
 
     def __init__(
@@ -111,11 +122,22 @@ class MixtureOfExperts(nn.Module):
 
 
 class ConditionalLikelihood(Loss):
-    """−log p(y | x) of a `MixtureOfExperts`; rows are x, labels y of shape (n, d).
+    """The negative log-likelihood of a `MixtureOfExperts`; rows are x, labels y of shape (n, d).
+
+        ℓ = −log p(y | x)
 
     Raises:
         TypeError: If it is asked for a module that is no `MixtureOfExperts`.
         ValueError: If there are no labels.
+
+    Example:
+        >>> experts = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Unflatten(1, (1, 1)))
+        >>> model = sg.variational.MixtureOfExperts(torch.nn.Linear(1, 1), experts, count=1)
+        >>> _ = [p.data.zero_() for p in experts.parameters()]
+        >>> x, loss = torch.ones(4, 1), sg.variational.ConditionalLikelihood()
+        >>> losses = sg.fit(model, x, loss, sg.FitConfig(1), labels=x, rng=0).losses
+        >>> f"{losses.item():.4f}"  # −log N(1; 0, 1) = ½ log 2π + ½
+        '1.4189'
     """
 
     def prepare(self, module: nn.Module, batch: Batch) -> Loss:

@@ -36,6 +36,8 @@ _ASYMMETRIC = 1e-6  # relative: what single precision leaves of a covariance's s
 class Gaussian:
     """N(m, C) of d numbers, or a batch of such laws.
 
+        log p(x) = −½ (x − m)ᵀ C⁻¹ (x − m) − ½ log det 2πC
+
     Args:
         mean: m, shape (*batch, d).
         covariance: C: the variances, shape (*batch, d), or matrices, shape (*batch, d, d); a
@@ -47,9 +49,10 @@ class Gaussian:
         ValueError: If shapes do not fit, a number is not finite, or a covariance is not symmetric
             and positive definite, with the first that is not.
 
-    >>> p, q = Gaussian([0.0], [1.0]), Gaussian([1.0], [1.0])
-    >>> p.kl(q)
-    tensor(0.5000, dtype=torch.float64)
+    Example:
+        >>> p, q = Gaussian([0.0], [1.0]), Gaussian([1.0], [1.0])
+        >>> p.kl(q)
+        tensor(0.5000, dtype=torch.float64)
     """
 
     mean: Tensor
@@ -316,7 +319,9 @@ class Gaussian:
 
 
 def product_of_experts(laws: Sequence[Gaussian]) -> tuple[Gaussian, Tensor]:
-    """Return the law ∝ Π_k N(x; m_k, C_k), and the log of the integral of that product.
+    """Return the law of a product of densities, and the log of the integral of that product.
+
+        p ∝ Π_k N(x; m_k, C_k)
 
     Args:
         laws: One or more, of one dimension.
@@ -330,6 +335,12 @@ def product_of_experts(laws: Sequence[Gaussian]) -> tuple[Gaussian, Tensor]:
 
     Reference:
         Hinton 2002, Neural Computation 14, 1771, eq. (1).
+
+    Example:
+        >>> experts = [sg.Gaussian([0.0]), sg.Gaussian([2.0])]
+        >>> law, log_mass = sg.variational.product_of_experts(experts)
+        >>> law.mean.item(), law.covariance.item(), f"{log_mass.item():.4f}"  # log N(2; 0, 2)
+        (1.0, 0.5, '-2.2655')
     """
     if isinstance(laws, Gaussian) or not isinstance(laws, Sequence) or not laws:
         raise ValueError(f"laws must be a list of one or more Gaussians, but is {kind_of(laws)}.")

@@ -77,6 +77,9 @@ def hierarchical_bound(
 ) -> EvidenceBound:
     """Estimate the evidence lower bound of a hierarchy, term by term, in nats.
 
+        −bound = −E log p(x_0 | x_1) + KL(q(x_T | x_0) ‖ p(x_T))
+                 + Σ_{t ≥ 2} E KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t))
+
     Args:
         model: A `HierarchicalVAE`, or the chain of a diffusion model, chain.reverse(score).
         x: Points, shape (batch, k_0); of a chain (batch, *event). Float32 or float64.
@@ -98,12 +101,13 @@ def hierarchical_bound(
             another size or not finite.
         NonFiniteError: If the bound is not finite.
 
-    >>> encoders = [LinearGaussian([[0.8]], 0.36)] * 3
-    >>> decoders, prior = sg.variational.exact_decoders(Gaussian([0.0], 2.0), encoders)
-    >>> model = HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
-    >>> bound = hierarchical_bound(model, torch.ones(1, 1), analytic=False, rng=0)
-    >>> bool((bound.log_prob - Gaussian([0.0], 2.0).log_prob(torch.ones(1, 1))).abs() < 1e-12)
-    True
+    Example:
+        >>> encoders = [LinearGaussian([[0.8]], 0.36)] * 3
+        >>> decoders, prior = sg.variational.exact_decoders(Gaussian([0.0], 2.0), encoders)
+        >>> model = HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
+        >>> bound = hierarchical_bound(model, torch.ones(1, 1), analytic=False, rng=0)
+        >>> bool((bound.log_prob - Gaussian([0.0], 2.0).log_prob(torch.ones(1, 1))).abs() < 1e-12)
+        True
     """
     check_word("form", form, get_args(Form))
     check_flag("analytic", analytic)
@@ -136,8 +140,9 @@ def independent_consistency(
 ) -> Tensor:
     """Return what consistency with independent expectations gives in the place of the bound.
 
-    −(reconstruction + prior matching + Σ E KL(q(x_t | x_{t−1}) ‖ p(x_t | x_{t+1}))) with x_{t−1}
-    and x_{t+1} of two paths. It is not the bound: see above.
+        J = −(reconstruction + prior matching + Σ_t E KL(q(x_t | x_{t−1}) ‖ p(x_t | x_{t+1})))
+
+    with x_{t−1} and x_{t+1} of two paths. It is not the bound: see `hierarchical_bound`.
 
     Args:
         model: A `HierarchicalVAE`.
@@ -151,6 +156,15 @@ def independent_consistency(
     Raises:
         TypeError: If the model is none.
         ValueError: If x is of another size or not finite.
+
+    Example:
+        >>> encoders = [sg.LinearGaussian([[0.8]], 0.36)] * 3
+        >>> decoders, prior = sg.variational.exact_decoders(sg.Gaussian([0.0], 2.0), encoders)
+        >>> model = sg.HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
+        >>> x = torch.ones(1, 1)
+        >>> J = sg.variational.independent_consistency(model, x, samples=64, rng=0)
+        >>> bool(J < sg.Gaussian([0.0], 2.0).log_prob(x) - 1)  # the bound is log p(x) itself
+        True
     """
     check_kind("model", model, HierarchicalVAE, "a HierarchicalVAE")
     x = check_state(x, name="x")
@@ -170,7 +184,10 @@ def independent_consistency(
 
 @dataclass(frozen=True)
 class HierarchicalLoss(Loss):
-    """The negative bound of a `HierarchicalVAE`, in nats: what `fit` makes small.
+    """The negative bound of a `HierarchicalVAE`, in nats, shape (n,): what `fit` makes small.
+
+        ℓ = −log p(x_0 | x_1) + KL(q(x_T | x_0) ‖ p(x_T))
+            + Σ_{t ≥ 2} KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t))
 
     Its terms "prior", "matching" and "reconstruction" are recorded for each step.
 
@@ -182,6 +199,15 @@ class HierarchicalLoss(Loss):
         TypeError: If it is asked for a module that is no `HierarchicalVAE`.
         ValueError: If the denoising form is asked of an encoder that is not linear, or data are of
             another size.
+
+    Example:
+        >>> encoders = [sg.LinearGaussian([[0.8]], 0.36)] * 3
+        >>> decoders, prior = sg.variational.exact_decoders(sg.Gaussian([0.0], 2.0), encoders)
+        >>> model = sg.HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
+        >>> loss = sg.HierarchicalLoss(analytic=False)
+        >>> losses = sg.fit(model, torch.ones(4, 1), loss, sg.FitConfig(1), rng=0).losses
+        >>> f"{losses.item():.4f}"  # −log N(1; 0, 2) = ½ log 4π + ¼
+        '1.5155'
     """
 
     form: Form = "denoising"

@@ -85,9 +85,10 @@ class LinearGaussian(Level):
         TypeError: If one of them is no array of numbers.
         ValueError: If shapes do not fit, or Σ is not symmetric and positive definite.
 
-    >>> level = LinearGaussian([[0.8]], 0.36)
-    >>> level.inverse(Gaussian([0.0])).matrix.item()
-    0.8
+    Example:
+        >>> level = LinearGaussian([[0.8]], 0.36)
+        >>> level.inverse(Gaussian([0.0])).matrix.item()
+        0.8
     """
 
     def __init__(self, matrix: Numbers, covariance: Numbers = 1.0, shift: Numbers = 0.0) -> None:

@@ -55,7 +55,7 @@ def check_like(name: str, output: Tensor, x: Tensor) -> None:
 class Perceptron(nn.Module):
     """A plain multilayer perceptron, from events of any shape to events of any shape.
 
-    h ← silu(W h + b), `depth` times, and a linear layer at last.
+        h ← silu(W h + b) `depth` times,     y = W h + b of shape (batch, *outputs)
 
     Args:
         inputs: Numbers of one event that comes in, which is flattened.
@@ -68,9 +68,10 @@ class Perceptron(nn.Module):
         TypeError: If a size is no int.
         ValueError: If a size is below 1.
 
-    >>> import torch
-    >>> Perceptron(64, (1, 8, 8), rng=0)(torch.zeros(3, 8, 8)).shape
-    torch.Size([3, 1, 8, 8])
+    Example:
+        >>> network = sg.variational.Perceptron(3, 2, width=4, depth=1, rng=0)
+        >>> sum(p.numel() for p in network.parameters())  # 4 (3 + 1) + 2 (4 + 1)
+        26
     """
 
     def __init__(

@@ -37,6 +37,8 @@ from sdegen.score.parameterization import EpsPrediction, Parameterization, X0Pre
 class PredictorTerms:
     """What an error of one step costs, read three ways, in nats.
 
+        ‖μ − μ̂‖²/(2 s²) = ω ‖x0 − x̂0‖² = ω′ ‖ε − ε̂‖²
+
     Attributes:
         mean: ‖μ − μ̂‖²/(2 s²), shape (batch,), float64.
         x0: ω ‖x0 − x̂0‖².
@@ -44,6 +46,12 @@ class PredictorTerms:
         mean_weight: 1/(2 s²).
         x0_weight: ω.
         eps_weight: ω′.
+
+    Example:
+        >>> chain = sg.DDPM([0.1, 0.2, 0.3]).reverse(lambda x, t: -x, "beta")
+        >>> terms = sg.variational.predictor_terms(chain, torch.ones(1, 1), torch.ones(1, 1), k=2)
+        >>> f"{terms.mean.item():.4f} {terms.x0.item():.4f} {terms.eps.item():.4f}"
+        '0.0328 0.0328 0.0328'
     """
 
     mean: Float[Tensor, " batch"]
@@ -74,9 +82,10 @@ def predictor_weights(
         TypeError: If one of them is of another kind.
         ValueError: If the variance is learned, or the last step has no noise.
 
-    >>> chain = sg.DDPM([0.1, 0.2, 0.3]).reverse(lambda x, t: -x, "beta")
-    >>> predictor_weights(chain, sg.X0Prediction())[1:]
-    tensor([1.1480, 0.4390], dtype=torch.float64)
+    Example:
+        >>> chain = sg.DDPM([0.1, 0.2, 0.3]).reverse(lambda x, t: -x, "beta")
+        >>> predictor_weights(chain, sg.X0Prediction())[1:]
+        tensor([1.1480, 0.4390], dtype=torch.float64)
     """
     _check_chain(chain)
     check_kind("parameterization", parameterization, Parameterization, "such as X0Prediction()")
@@ -97,6 +106,8 @@ def predictor_terms(
 ) -> PredictorTerms:
     """Return L_{k−1} less c_k of given noise, by mean, x0 and ε, from one call of the score.
 
+        ‖μ − μ̂‖²/(2 s²) = ω ‖x0 − x̂0‖² = ω′ ‖ε − ε̂‖²
+
     Args:
         chain: The chain that walks back, with a variance that does not depend on x.
         x0: Points, shape (batch, *event).
@@ -111,6 +122,12 @@ def predictor_terms(
         TypeError: If one of them is of another kind.
         ValueError: If k is no step, shapes differ, the variance is learned, or the last step has
             no noise.
+
+    Example:
+        >>> chain = sg.DDPM([0.1, 0.2, 0.3]).reverse(lambda x, t: -x, "beta")
+        >>> terms = sg.variational.predictor_terms(chain, torch.ones(1, 1), torch.ones(1, 1), k=2)
+        >>> f"{terms.eps_weight / terms.x0_weight:.4f}"  # σ²/α² = 0.28/0.72
+        '0.3889'
     """
     _check_chain(chain)
     x0, eps = check_state(x0, name="x0").double(), check_state(eps, name="eps").double()

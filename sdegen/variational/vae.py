@@ -54,7 +54,7 @@ class LatentPrior(Protocol):
 
 @dataclass(frozen=True)
 class VariationalBound(LowerBound):
-    """A lower bound for log p(x) of a latent-variable model, in nats.
+    """A lower bound for log p(x) in nats: log_prob = −(reconstruction + prior) where K = 1.
 
     Attributes:
         log_prob: The bound, shape (batch,), float64.
@@ -64,6 +64,13 @@ class VariationalBound(LowerBound):
         dimensions: Numbers in one x.
         importance: K: 1 is the ELBO, −(reconstruction + prior); more is above it.
         seed: What to pass as rng to get the same bits again.
+
+    Example:
+        >>> vae = sg.VAE(torch.nn.Linear(1, 2), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = [p.data.zero_() for p in vae.parameters()]  # q(z | x) = p(z), p(x | z) = N(0, 1)
+        >>> bound = vae.bound(torch.ones(1, 1), rng=0)
+        >>> f"{bound.prior.item():.4f}", f"{bound.reconstruction.item():.4f}"  # 0 and ½ log 2π + ½
+        ('0.0000', '1.4189')
     """
 
     log_prob: Float[Tensor, " batch"]
@@ -77,6 +84,8 @@ class VariationalBound(LowerBound):
 
 class VAE(nn.Module):
     """A variational autoencoder of any encoder and decoder.
+
+        log p(x) ≥ E_q log p(x | z) − KL(q(z | x) ‖ p(z)),     q(z | x) = N(μ(x), diag σ²(x))
 
     Args:
         encoder: x (batch, *event) to (batch, 2 k): means, and logarithms of variances.
@@ -95,10 +104,11 @@ class VAE(nn.Module):
         TypeError: If a network is no module, the prior no law, or the flow no Flow.
         ValueError: If a number makes no sense, or the flow has other sizes.
 
-    >>> perceptron = sg.variational.Perceptron
-    >>> vae = VAE(perceptron(3, 4, rng=0), perceptron(2, 3, rng=1), latents=2)
-    >>> vae.sample(5, rng=0).shape
-    torch.Size([5, 3])
+    Example:
+        >>> vae = sg.VAE(torch.nn.Linear(1, 2), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = [p.data.zero_() for p in vae.parameters()]  # q(z | x) = p(z), p(x | z) = N(0, 1)
+        >>> f"{vae.bound(torch.ones(1, 1), rng=0).log_prob.item():.4f}"  # −½ log 2π − ½
+        '-1.4189'
     """
 
     log_std: Tensor
@@ -310,7 +320,9 @@ class VAE(nn.Module):
 
 @dataclass(frozen=True)
 class VAELoss(Loss):
-    """The negative bound of a `VAE`, in nats: what `fit` makes small.
+    """The negative bound of a `VAE`, in nats, shape (n,): what `fit` makes small.
+
+        ℓ = −E_q log p(x | z) + β KL(q(z | x) ‖ p(z))
 
     Args:
         beta: Weight β ≥ 0 of the KL to the prior; 1 is the ELBO.
@@ -319,6 +331,13 @@ class VAELoss(Loss):
     Raises:
         TypeError: If it is asked for a module that is no `VAE`.
         ValueError: If β < 0, or K < 1, or β is not 1 where K > 1, whose bound has no KL to weigh.
+
+    Example:
+        >>> vae = sg.VAE(torch.nn.Linear(1, 2), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = [p.data.zero_() for p in vae.parameters()]  # q(z | x) = p(z), p(x | z) = N(0, 1)
+        >>> losses = sg.fit(vae, torch.ones(4, 1), sg.VAELoss(), sg.FitConfig(1), rng=0).losses
+        >>> f"{losses.item():.4f}"  # ½ log 2π + ½
+        '1.4189'
     """
 
     beta: float = 1.0

@@ -61,13 +61,14 @@ class ChainMoments:
             steps.
         ValueError: If the dimension is < 1.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> chain = ChainMoments(OrnsteinUhlenbeck(1.0, 0.0, 1.0), 1)
-    >>> law = chain.run(1.0, 0.0, [0.0, 0.5, 1.0]).final  # x → x/2 + √½ z, twice
-    >>> round(float(law.mean), 12), round(float(law.covariance), 12)
-    (0.25, 0.625)
-    >>> round(float(chain.stationary(0.5).covariance), 12)  # σ²/(2k − k² dt), not σ²/2k
-    0.666666666667
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> chain = ChainMoments(OrnsteinUhlenbeck(1.0, 0.0, 1.0), 1)
+        >>> law = chain.run(1.0, 0.0, [0.0, 0.5, 1.0]).final  # x → x/2 + √½ z, twice
+        >>> round(float(law.mean), 12), round(float(law.covariance), 12)
+        (0.25, 0.625)
+        >>> round(float(chain.stationary(0.5).covariance), 12)  # σ²/(2k − k² dt), not σ²/2k
+        0.666666666667
     """
 
     dynamics: SDE

@@ -86,10 +86,11 @@ def noising_time(
         SolverError: If a simulation was not at rest by its last times, or the tolerance is below
             what can be told.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> T = noising_time(OrnsteinUhlenbeck(), torch.tensor([[3.0]]), tolerance=0.01)
-    >>> round(T.time, 3), round(T.kl, 6)  # ½ 9 e^{−2t} and a little
-    (3.055, 0.01)
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> T = noising_time(OrnsteinUhlenbeck(), torch.tensor([[3.0]]), tolerance=0.01)
+        >>> round(T.time, 3), round(T.kl, 6)  # ½ 9 e^{−2t} and a little
+        (3.055, 0.01)
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck()")
     tolerance = as_number("tolerance", tolerance)

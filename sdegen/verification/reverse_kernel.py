@@ -159,10 +159,12 @@ def reverse_kernel(
             reversal, or grid is needed and not given.
         SolverError: If the kernel is narrower than can be propagated.
 
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> q = reverse_kernel(OrnsteinUhlenbeck(), GaussianMixture([1.0], [0.0], stds=1.0), 1.0, 0.1)
-    >>> round(float(q.variance[0]), 6), round(1 - math.exp(-0.2), 6)  # at rest it is forward's
-    (0.181269, 0.181269)
+    Example:
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> rest = GaussianMixture([1.0], [0.0], stds=1.0)
+        >>> q = reverse_kernel(OrnsteinUhlenbeck(), rest, 1.0, 0.1)
+        >>> round(float(q.variance[0]), 6), round(1 - math.exp(-0.2), 6)  # at rest it is forward's
+        (0.181269, 0.181269)
     """
     check_kind("sde", sde, SDE, "an SDE, such as OrnsteinUhlenbeck()")
     _check_law(law)

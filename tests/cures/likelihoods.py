@@ -167,7 +167,7 @@ def to_diffusers(times):
     """The table of a path at given times, ᾱ = α²/(α² + σ²)."""
     model = sg.ScoreModel(sg.MLP(1, width=4, depth=1, rng=0), VP)
     library = SimpleNamespace(DDPMScheduler=lambda **config: SimpleNamespace(**config))
-    with mock.patch("sdegen.adaptors.diffusers.needed", return_value=library):
+    with mock.patch("sdegen.adaptors.diffusers_unet.needed", return_value=library):
         _, made = sg.to_diffusers(model, (1, 1, 1), times=times)
     near(made.alphas_cumprod.flip(0), VP.alpha(torch.as_tensor(times, dtype=F64)) ** 2, 1e-9)
 

@@ -5,35 +5,19 @@ NO_EQUATION: dict[str, str] = {}
 NO_SHAPES: dict[str, str] = {}
 
 TO_DO = """
-Accumulator AdversarialAutoencoder AdversarialLoss Autoencoder BackwardEuler Block Calibration
-Cause Certificate ChainDensity ChainDensity2D ChainMoments ContinuousFlowLikelihood
-ContrastiveDivergence DenoiserPrediction DenoisingLoss Density DensityPath Diagnosis EDMPrediction
-EnergyModel Ensemble EpsPrediction ErrorBudget EvidenceBound Expectation Exponential Extrapolation
-FirstPassage FitConfig Flow FlowLikelihood FlowPrediction FokkerPlanck FokkerPlanck2D
-FokkerPlanckBatch ForceField Functional GAN GANLoss Gaussian Grid Heat HierarchicalLoss
-HierarchicalVAE Histogram HutchPlusPlus Hutchinson HybridLoss Identities ImplicitLoss Increments
-LearnedSchedule LearnedVariance LevelLosses Likelihood LinearGaussian LinearMeasurement LocalTime
-Loss MLP MMDLoss MeanPrediction MeanSquaredDisplacement Measurement MediumEntropy Moments
-Observable OfSystems PairEnergy ParticleNet PlaneDensity PlaneScore PositionBound PowerSpectrum
-Pressure ProbabilityCurrent RBM RadialDistribution ResidenceTimes ReverseKernel SamplerErrors
-Samples ScheduleLoss ScoreLimits ScoreModel ScorePrediction ScoreResiduals SlicedLoss SolverTable
-StableTargetLoss StepBias StochasticIntegral StoredStates StructureFactor SystemMean
-TimeCorrelation TimeIntegral TrainConfig TrainResult TransitionMatching UNet VAE VAEGAN VAEGANLoss
-VAELoss VPrediction VQLoss VQVAE VariationalDiffusion VariationalDiffusionLoss Work X0Prediction
-assert_follows block_average calibrate certify certify_noising classify_boundary composition
-composition.Product composition.guided composition.mixture composition.prior_factor
+BackwardEuler Calibration Cause Certificate ChainDensity2D ChainMoments Density DensityPath
+Diagnosis Ensemble ErrorBudget EvidenceBound Expectation Exponential Extrapolation FokkerPlanck
+FokkerPlanck2D FokkerPlanckBatch ForceField Grid HutchPlusPlus Hutchinson Identities Likelihood
+PlaneDensity PlaneScore PositionBound ReverseKernel SamplerErrors Samples ScoreLimits
+ScoreResiduals SolverTable StepBias TrainResult block_average calibrate certify certify_noising
+classify_boundary composition composition.Product composition.guided composition.prior_factor
 composition.product composition.tempered composition.warn_collapse contain continuous_elbo crooks
-current data data.Digits data.checkerboard data.dequantise data.digits data.eight_gaussians
-data.redequantise data.swiss_roll data.to_levels data.two_moons diffusers_network diffusers_states
-diffusion_coefficient distributed_context elbo energy energy.GibbsDivergence energy.LogPartition
-energy.NormalizedEnergy energy.PartitionGradient energy.annealed_log_partition
-energy.log_partition_gradient entropy_production error_budget error_budgets expectation
-extrapolate first_passages fit force_field fp_residual from_azula from_denoiser from_diffusers
-hierarchical_bound identities inpaint integrated_autocorrelation_time jarzynski local_velocity
-log_likelihood loss_by_level mean_squared_displacement metrics metrics.NodalDensity
-metrics.bits_per_dim metrics.energy_distance metrics.kolmogorov_smirnov metrics.mmd
-metrics.nearest_distance metrics.sliced_wasserstein metrics.total_variation
-metrics.total_variation_floor metrics.wasserstein_1d noising_time plots plots.certificate
+data data.Digits data.checkerboard data.dequantise data.digits data.eight_gaussians
+data.redequantise data.swiss_roll data.to_levels data.two_moons diffusion_coefficient
+distributed_context elbo entropy_production error_budget error_budgets extrapolate first_passages
+fp_residual identities inpaint mean_squared_displacement metrics metrics.NodalDensity
+metrics.energy_distance metrics.kolmogorov_smirnov metrics.mmd metrics.nearest_distance
+metrics.sliced_wasserstein metrics.total_variation metrics.wasserstein_1d plots plots.certificate
 plots.convergence plots.correlation plots.current plots.denoising_strip
 plots.density_and_particles plots.density_gif plots.density_heatmap plots.density_ridge
 plots.displacement plots.error_budget plots.first_passage plots.histogram plots.image_sheet
@@ -41,15 +25,8 @@ plots.innovations plots.loss_by_level plots.loss_curve plots.pareto plots.partic
 plots.particles_gif plots.paths plots.phase_space plots.plane plots.power_spectrum
 plots.radial_distribution plots.relaxation_gif plots.reverse_kernels plots.samples_2d
 plots.score_residuals plots.space_time plots.spectrum plots.stationary plots.survival
-position_bound power_spectrum read_states report report.Claim report.Report report.Verdict
-residence_times reverse_kernel run_ensemble sample sampler_errors save_certificate score_residuals
-simulate step_bias time_average time_covariance timed_bound to_azula to_denoiser to_diffusers
-train training training.Batch training.BatchNoise training.Callback training.JSONLines
-training.StepReport training.TensorBoard variational variational.BoundTerms
-variational.ConditionalLikelihood variational.DivergenceEstimate variational.LinearGaussianModel
-variational.MixtureOfExperts variational.Perceptron variational.PredictorTerms
-variational.TimedBound variational.VariationalBound variational.bound_terms
-variational.exact_decoders variational.independent_consistency variational.jensen_shannon
-variational.kl_divergence variational.predictor_terms variational.predictor_weights
-variational.product_of_experts which_solver
+position_bound power_spectrum report report.Claim report.Report report.Verdict residence_times
+reverse_kernel run_ensemble sample sampler_errors save_certificate score_residuals step_bias
+time_average time_covariance training.Callback training.JSONLines training.StepReport
+training.TensorBoard variational.DivergenceEstimate which_solver
 """

@@ -58,10 +58,11 @@ def classify_boundary(
     Reference:
         Karlin and Taylor 1981, section 15.6.
 
-    >>> from sdegen.core.ito_process import ItoProcess
-    >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
-    >>> classify_boundary(root, 0.0), classify_boundary(root, math.inf)
-    ('regular', 'natural')
+    Example:
+        >>> from sdegen.core.ito_process import ItoProcess
+        >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
+        >>> classify_boundary(root, 0.0), classify_boundary(root, math.inf)
+        ('regular', 'natural')
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")
     check_no_jumps(sde, "classify_boundary")

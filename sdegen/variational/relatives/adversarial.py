@@ -35,6 +35,8 @@ from sdegen.variational.relatives.critics import (
 class GAN(nn.Module):
     """A generator and its critic.
 
+        x = G(z),  z ~ N(0, I),     D(x) → log p_data(x) − log p_G(x)
+
     Args:
         generator: z (batch, k) to x (batch, *event).
         critic: x (batch, *event) to logits (batch, 1); rows must not depend on each other, as they
@@ -45,10 +47,11 @@ class GAN(nn.Module):
         TypeError: If a network is no module.
         ValueError: If latents < 1.
 
-    >>> perceptron = sg.variational.Perceptron
-    >>> gan = GAN(perceptron(2, 3, rng=0), perceptron(3, 1, rng=1), latents=2)
-    >>> gan.sample(5, rng=0).shape
-    torch.Size([5, 3])
+    Example:
+        >>> gan = sg.GAN(torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = gan.generator.weight.data.fill_(3.0)
+        >>> f"{gan.sample(20_000, rng=0).std():.1f}"  # x = 3 z
+        '3.0'
     """
 
     def __init__(self, generator: nn.Module, critic: nn.Module, latents: int) -> None:
@@ -79,7 +82,10 @@ class GAN(nn.Module):
 
 @dataclass(frozen=True)
 class GANLoss(Loss):
-    """The losses of both players of a `GAN`, added up.
+    """The losses of both players of a `GAN`, added up, shape (n,).
+
+        L_D = E_p softplus(−D(x)) + E_G softplus(D(x)) + γ/2 E_p |∇D|²
+        L_G = E_G softplus(−D(x))
 
     Args:
         r1: γ ≥ 0, weight of the critic's squared slope at the data, in units of x²; 0 with a
@@ -88,6 +94,13 @@ class GANLoss(Loss):
     Raises:
         TypeError: If it is asked for a module that is no `GAN`.
         ValueError: If r1 < 0, or it is asked for a validation.
+
+    Example:
+        >>> gan = sg.GAN(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = [p.data.zero_() for p in gan.critic.parameters()]  # it cannot tell
+        >>> result = sg.fit(gan, torch.randn(8, 1), sg.GANLoss(), sg.FitConfig(1), rng=0)
+        >>> f"{result.logs['critic'].item():.4f}"  # 2 log 2
+        '1.3863'
     """
 
     r1: float = 1.0

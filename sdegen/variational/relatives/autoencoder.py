@@ -26,7 +26,7 @@ from sdegen.variational.vae import VAE, LatentPrior
 
 
 class Autoencoder(VAE):
-    """An autoencoder of any encoder and decoder, whose latents have no noise.
+    """An autoencoder of any encoder and decoder, whose latents have no noise: z = e(x).
 
     Args:
         encoder: x (batch, *event) to z (batch, k).
@@ -41,10 +41,12 @@ class Autoencoder(VAE):
         TypeError: If a network is no module, or the prior no law.
         ValueError: If a number makes no sense.
 
-    >>> perceptron = sg.variational.Perceptron
-    >>> model = Autoencoder(perceptron(3, 2, rng=0), perceptron(2, 3, rng=1), latents=2)
-    >>> model.encode(torch.zeros(5, 3)).shape
-    torch.Size([5, 2])
+    Example:
+        >>> model = sg.Autoencoder(torch.nn.Linear(1, 1), torch.nn.Linear(1, 1), latents=1)
+        >>> _ = [p.data.fill_(2.0) for p in model.parameters()]
+        >>> z = model.encode(torch.ones(1, 1))  # 2 · 1 + 2
+        >>> z.item(), model.decode(z).item()  # 2 · 4 + 2
+        (4.0, 10.0)
     """
 
     def __init__(

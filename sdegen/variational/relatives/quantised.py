@@ -37,6 +37,8 @@ from sdegen.variational.networks import ask
 class VQVAE(nn.Module):
     """An autoencoder whose latents are codes.
 
+        z = e(x),     i = argmin_k |z − c_k|,     p(x | c_i)
+
     Args:
         encoder: x (batch, *event) to latents (batch, *positions, d).
         decoder: codes (batch, *positions, d) to (batch, *event): means, or logits of Bernoulli
@@ -55,9 +57,12 @@ class VQVAE(nn.Module):
         TypeError: If a network is no module.
         ValueError: If a number makes no sense.
 
-    >>> model = VQVAE(torch.nn.Linear(3, 2), torch.nn.Linear(2, 3), count=8, width=2, rng=0)
-    >>> model.indices(torch.zeros(5, 3)).shape
-    torch.Size([5])
+    Example:
+        >>> model = sg.VQVAE(torch.nn.Identity(), torch.nn.Identity(), count=2, width=1, rng=0)
+        >>> _ = model.codes.data.copy_(torch.tensor([[0.0], [1.0]]))
+        >>> x = torch.tensor([[0.8], [0.4], [3.0]])
+        >>> model.indices(x), model.reconstruct(x).flatten()
+        (tensor([1, 0, 1]), tensor([1., 0., 1.]))
     """
 
     def __init__(
@@ -201,12 +206,23 @@ class VQVAE(nn.Module):
 class VQLoss(Loss):
     """Reconstruction, distance of the codes from their latents, and β times that of the latents.
 
+        L = −log p(x | z + sg[c_i − z]) + |sg[z] − c_i|² + β |z − sg[c_i]|²,     shape (n,)
+
     Args:
         commitment: β ≥ 0.
 
     Raises:
         TypeError: If it is asked for a module that is no `VQVAE`.
         ValueError: If β < 0.
+
+    Example:
+        >>> encoder, decoder = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1)
+        >>> model = sg.VQVAE(encoder, decoder, count=2, width=1, rng=0)
+        >>> _ = encoder.weight.data.fill_(1.0)  # z = x
+        >>> _ = model.codes.data.copy_(torch.tensor([[0.0], [1.0]]))
+        >>> result = sg.fit(model, torch.full((4, 1), 0.8), sg.VQLoss(), sg.FitConfig(1), rng=0)
+        >>> f"{result.logs['codebook'].item():.2f}"  # (0.8 − 1)²
+        '0.04'
     """
 
     commitment: float = 0.25

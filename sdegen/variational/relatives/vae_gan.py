@@ -45,6 +45,8 @@ from sdegen.variational.vae import gaussian_of
 class VAEGAN(nn.Module):
     """An encoder, a decoder, and a critic whose features measure how far x is from its decoding.
 
+        D(x) = h(f(x)),     log p(f(x) | z) = log N(f(x); f(d(z)), I)
+
     Args:
         encoder: x (batch, *event) to (batch, 2 k): means, and logarithms of variances.
         decoder: z (batch, k) to x (batch, *event).
@@ -56,10 +58,13 @@ class VAEGAN(nn.Module):
         TypeError: If a network is no module.
         ValueError: If latents < 1.
 
-    >>> net = sg.variational.Perceptron
-    >>> model = VAEGAN(net(3, 4, rng=0), net(2, 3, rng=1), net(3, 8, rng=2), net(8, 1, rng=3), 2)
-    >>> model.sample(5, rng=0).shape
-    torch.Size([5, 3])
+    Example:
+        >>> line = torch.nn.Linear(1, 1, bias=False)
+        >>> encoder, head = torch.nn.Linear(1, 2), torch.nn.Linear(1, 1)
+        >>> model = sg.VAEGAN(encoder, line, torch.nn.Identity(), head, latents=1)
+        >>> _ = line.weight.data.fill_(3.0)
+        >>> f"{model.sample(20_000, rng=0).std():.1f}"  # x = 3 z, without noise
+        '3.0'
     """
 
     def __init__(
@@ -109,6 +114,8 @@ class VAEGAN(nn.Module):
 class VAEGANLoss(Loss):
     """KL, distance in features, and the losses of both players of a `VAEGAN`.
 
+        L = KL(q(z | x) ‖ p(z)) + ½ |f(x) − f(d(z))|² + λ L_G + L_D,     shape (n,)
+
     Args:
         weight: λ ≥ 0 of what the critic says to the decoder.
         r1: γ ≥ 0, weight of the critic's squared slope at the data.
@@ -116,6 +123,15 @@ class VAEGANLoss(Loss):
     Raises:
         TypeError: If it is asked for a module that is no `VAEGAN`.
         ValueError: If a number is < 0, or it is asked for a validation.
+
+    Example:
+        >>> encoder, decoder, head = (torch.nn.Linear(1, n) for n in (2, 1, 1))
+        >>> model = sg.VAEGAN(encoder, decoder, torch.nn.Identity(), head, latents=1)
+        >>> _ = [p.data.zero_() for p in model.parameters()]  # q(z | x) = p(z), d(z) = 0
+        >>> loss, x = sg.VAEGANLoss(), torch.ones(8, 1)
+        >>> losses = sg.fit(model, x, loss, sg.FitConfig(1), rng=0).losses
+        >>> f"{losses.item():.4f}"  # 0 + ½ · 1² + log 2 + 2 log 2
+        '2.5794'
     """
 
     weight: float = 1.0

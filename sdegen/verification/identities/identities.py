@@ -90,13 +90,14 @@ def identities(
         ValueError: If states do not fit the SDE, an end absorbs or is of a kind of its own, or a
             solver refuses the dynamics.
 
-    >>> from sdegen.engine.simulate import simulate
-    >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-    >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
-    >>> x0 = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) * 0.5**0.5
-    >>> states = simulate(ou, x0, [0.01 * k for k in range(101)], rng=0).states
-    >>> identities(ou, states, dt=0.01).passed
-    True
+    Example:
+        >>> from sdegen.engine.simulate import simulate
+        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
+        >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> x0 = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) * 0.5**0.5
+        >>> states = simulate(ou, x0, [0.01 * k for k in range(101)], rng=0).states
+        >>> identities(ou, states, dt=0.01).passed
+        True
     """
     check_equation(sde)
     check_no_jumps(sde, "identities")
