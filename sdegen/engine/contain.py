@@ -25,6 +25,8 @@ def contain(
 ) -> Containment:
     """Return what keeps the states of a run inside a boundary, for a loop over `integrate`.
 
+        x_{i+1} = B(x_i, step(x_i)),     B(x, y) = 2a − y of a reflecting end a that y is beyond
+
     Args:
         boundary: As `simulate` takes it: `Reflecting`, `Absorbing`, …, or one for each coordinate.
         sde: What moves.

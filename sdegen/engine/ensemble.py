@@ -80,6 +80,8 @@ def run_ensemble(
 ) -> Ensemble:
     """Run an ensemble in blocks, keeping observables of it and, in a store, its states.
 
+        dX = f(X, t) dt + g(X, t) dW,     ⟨A⟩ = Σ_i A(X_i)/n over the trajectories
+
     Args:
         sde: What moves.
         x0: States at times[0]: a tensor of shape (trajectories, *event), or (1, *event), where all

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Ensemble(Labelled):
-    """What an ensemble showed.
+    """What an ensemble showed: the result of each observable A is ⟨A⟩ = Σ_i A_i/n.
 
     Attributes:
         times: Times of the run, shape (T,), float64.
@@ -31,6 +31,13 @@ class Ensemble(Labelled):
         step_error: Error of mean and spread by the size of the steps, from a pilot at half of
             them; None where none was made.
         slope_by: How a derivative that the dynamics need was found, as `SDE.slope_by` says it.
+
+    Example:
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.tensor([[1.0], [3.0]])
+        >>> asked = [sg.Moments()]
+        >>> run = sg.run_ensemble(decay, x0, [0.0, 0.5], trajectories=2, observables=asked, rng=7)
+        >>> run.observables["moments"].mean[-1].item(), run.nfe, run.seed  # 2 · ½, one step
+        (1.0, 1, 7)
     """
 
     times: Tensor

@@ -63,6 +63,8 @@ _MOMENTS = Moments(covariance=False, errors=False)
 class Extrapolation(Labelled):
     """An average without the leading error of the steps.
 
+        value = (2ᵖ fine − coarse)/(2ᵖ − 1)
+
     Attributes:
         value: (2ᵖ fine − coarse)/(2ᵖ − 1), of the shape of one value of f.
         standard_error: Of value, from the spread over the trajectories.
@@ -75,6 +77,12 @@ class Extrapolation(Labelled):
         trajectories: How many walked both.
         nfe: Evaluations of the drift that one trajectory took, at both steps.
         seed: What to pass as rng to get the same bits again.
+
+    Example:
+        >>> decay, x0 = sg.OrnsteinUhlenbeck(1.0, 0.0, 0.0), torch.ones(1, 1)
+        >>> run = sg.extrapolate(decay, x0, [0.0, 0.5, 1.0], lambda x: x[:, 0], trajectories=2)
+        >>> run.value.item(), run.removed.item()  # 2 · ¾⁴ − ½², of e⁻¹ = 0.368; ¾⁴ − value
+        (0.3828125, -0.06640625)
     """
 
     value: Tensor
@@ -116,6 +124,8 @@ def extrapolate(
     progress: bool = True,
 ) -> Extrapolation:
     """Return ⟨f(X_T)⟩ from runs at steps h and h/2, without the leading error of the steps.
+
+        ⟨f⟩ ≈ (2ᵖ ⟨f⟩_{h/2} − ⟨f⟩_h)/(2ᵖ − 1)
 
     Args:
         sde: What moves.

@@ -90,6 +90,8 @@ def inpaint(
 ) -> Samples:
     """Sample the rest of states of which a part is known, by RePaint.
 
+        x_s = m ⊙ (α_s x_known + σ_s ε) + (1 − m) ⊙ x_s^generated
+
     Args:
         sde: The forward SDE.
         score: ∇ log p_t(x) of the data, learned or exact; of all, not of what is known.
@@ -112,6 +114,15 @@ def inpaint(
         TypeError: If an argument is of the wrong kind.
         ValueError: If shapes do not fit, nothing or everything is known, or known is not finite.
         NonFiniteError: If samples explode on the way.
+
+    Example:
+        >>> vp = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> pair = sg.GaussianMixture([0.5, 0.5], [[-3.0, -3.0], [3.0, 3.0]], stds=0.1)
+        >>> known, mask = torch.tensor([[3.0, 0.0]]), torch.tensor([True, False])
+        >>> score = pair.noised(vp).score
+        >>> samples = sg.inpaint(vp, score, known, mask, 64, steps=50, resamplings=3, rng=0)
+        >>> f"{samples.x[:, 1].mean():.0f}"  # the mode that the first number tells
+        '3'
     """
     check_gaussian_path(sde)
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")

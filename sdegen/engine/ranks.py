@@ -186,6 +186,11 @@ def distributed_context(device: torch.device | str = "cpu") -> Iterator[Ranks]:
 
     Raises:
         ValueError: If a machine has fewer GPUs than processes.
+
+    Example:
+        >>> with sg.distributed_context() as ranks:  # one process, without torchrun
+        ...     print(f"rank {ranks.rank} of {ranks.world}")
+        rank 0 of 1
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:

@@ -118,6 +118,11 @@ class SolverTable(Labelled):
 
     Args:
         rows: What each declares of itself.
+
+    Example:
+        >>> row = sg.which_solver().rows[0]
+        >>> row.solver, row.evaluations
+        ('EulerMaruyama()', 1)
     """
 
     rows: tuple[SolverRow, ...]
@@ -160,8 +165,7 @@ def which_solver(sde: SDE | None = None) -> SolverTable:
         TypeError: If sde is something else.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> [row.solver for row in which_solver(OrnsteinUhlenbeck()).rows][:3]
+        >>> [row.solver for row in sg.which_solver(sg.OrnsteinUhlenbeck()).rows][:3]
         ['EulerMaruyama()', 'Heun()', 'DRI1()']
     """
     if sde is not None:

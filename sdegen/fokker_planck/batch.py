@@ -36,6 +36,8 @@ Answer = TypeVar("Answer")
 class FokkerPlanckBatch:
     """The densities of several one-dimensional SDEs on one grid.
 
+        ∂p/∂t = −(f p)′ + (D p)″,     D = g²/2
+
     Args:
         sdes: Dynamics with a state of shape (batch, 1), all of one sense of time.
         grid: Nodes of the densities.

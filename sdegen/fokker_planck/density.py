@@ -45,6 +45,8 @@ _SHARES, _WEIGHTS = 0.5 * (1 + _GAUSS_NODES), 0.5 * _GAUSS_WEIGHTS  # of a cell
 class Density(Labelled):
     """A nodal density.
 
+        mass = ∫ p dx,     mean = ∫ x p dx/mass,     entropy = −∫ p log p dx
+
     Args:
         x: Nodes, strictly increasing, shape (nodes,).
         p: Values at the nodes, ≥ 0, shape (nodes,); ∞ at a wall with a negative power.
@@ -58,6 +60,12 @@ class Density(Labelled):
         hidden: An error that `compared` shares, of all that is told; see `gaps`.
         jumped: Of dynamics that jump, the chance that a jump lands beyond ends that only end the
             grid, or the mass that was carried there up to its time; None without jumps.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=2**0.5)
+        >>> p = sg.FokkerPlanck(ou, sg.Grid(-8.0, 8.0, cells=100)).stationary()  # N(0, 1)
+        >>> f"{p.variance:.4f} {p.entropy:.4f} {p.quantile(0.975):.3f}"  # 1, ½ log 2πe, 1.960
+        '1.0000 1.4189 1.960'
     """
 
     x: Float[Tensor, " nodes"]

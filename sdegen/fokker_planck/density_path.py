@@ -21,6 +21,8 @@ from sdegen.fokker_planck.discretization.power_law import Powers
 class DensityPath(Labelled):
     """Densities at times.
 
+        ∂p/∂t = −(f p)′ + (D p)″,     D = g²/2
+
     Args:
         times: Times, strictly monotone in the direction of travel, shape (T,).
         p: Values at the nodes, shape (T, nodes); p[0] is the start.
@@ -35,6 +37,12 @@ class DensityPath(Labelled):
         hidden: An error that `compared` shares, of all that is told; see `gaps`.
         jumped: Of dynamics that jump, the mass that was carried beyond ends that only end the
             grid, up to each time, shape (T,): it was put at the ends. None without jumps.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=2**0.5)
+        >>> path = sg.FokkerPlanck(ou, sg.Grid(-8.0, 8.0, cells=100)).solve(2.0, [0.0, 0.5, 1.0])
+        >>> [f"{m:.4f}" for m in path.mean.tolist()]  # 2 e^−t
+        ['2.0000', '1.2131', '0.7358']
     """
 
     times: Float[Tensor, " T"]

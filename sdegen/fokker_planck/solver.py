@@ -106,6 +106,8 @@ _FINER = "Pass a grid with more cells where the density is steep, or a density t
 class FokkerPlanck:
     """The density of a one-dimensional SDE on a grid.
 
+        ∂p/∂t = −∂J/∂x − k p,     J = f p − (D p)′,     D = g²/2
+
     Args:
         sde: Dynamics with a state of shape (batch, 1).
         grid: Nodes of the density.

@@ -64,6 +64,9 @@ def elbo(
 ) -> EvidenceBound:
     """Estimate the evidence lower bound of a DDPM chain at its state k = 0, all N terms of it.
 
+        −log p(x) ≤ L_N + Σ_{k ≥ 2} L_{k−1} + L_0
+        L_{k−1} = KL(q(x_{k−1} | x_k, x) ‖ p(x_{k−1} | x_k))
+
     Args:
         chain: What is run: `chain.reverse(score)`, with any of the three variances.
         x: Points, shape (batch, *event), float32 or float64.
@@ -90,6 +93,14 @@ def elbo(
         Ho, Jain and Abbeel 2020, eqs. (5)-(8), arXiv:2006.11239; with a learned variance Nichol
         and Dhariwal 2021, eqs. (4)-(7), arXiv:2102.09672; Sohl-Dickstein et al. 2015, eqs.
         (13)-(14), arXiv:1503.03585.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> score = lambda x, t: -x  # of data N(0, 1)
+        >>> chain = sg.DDPM.discretize(path, steps=50).reverse(score, "beta")
+        >>> x = torch.special.ndtri((torch.arange(500.0) + 0.5) / 500)[:, None]
+        >>> f"{sg.elbo(chain, x, rng=0).log_prob.mean():.2f}"  # E log p = −½ log 2πe = −1.42
+        '-1.42'
     """
     if not isinstance(chain, AncestralChain):
         raise TypeError(
@@ -140,7 +151,7 @@ def continuous_elbo(
 ) -> EvidenceBound:
     """Estimate the evidence lower bound of the reverse SDE, and of a decoder from t_min to 0.
 
-    −log p(x) ≤ KL(q(x_T | x) ‖ p_T) + ½ ∫ (g²/σ²) E‖σ score + ε‖² dt − E log N(x; x̂_0, s² I)
+        −log p(x) ≤ KL(q(x_T | x) ‖ p_T) + ½ ∫ (g²/σ²) E‖σ score + ε‖² dt − E log N(x; x̂_0, s² I)
 
     Args:
         sde: The forward SDE, whose t_min and t_max are the ends.
@@ -168,6 +179,13 @@ def continuous_elbo(
     Reference:
         Song, Durkan et al. 2021, theorem 3 and section 4 (decoder), arXiv:2101.09258; Kingma et
         al. 2021, eqs. (11) and (14), arXiv:2107.00630.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> x = torch.special.ndtri((torch.arange(500.0) + 0.5) / 500)[:, None]  # N(0, 1)
+        >>> bound = sg.continuous_elbo(path, lambda x, t: -x, x, rng=0)
+        >>> f"{bound.log_prob.mean():.2f}"  # E log p = −½ log 2πe = −1.42
+        '-1.42'
     """
     check_forward(sde, "continuous_elbo")
     check_function("score", score, "a function (x, t) -> ∇ log p_t(x), such as model.score")

@@ -60,6 +60,8 @@ class LowerBound(Labelled):
 class EvidenceBound(LowerBound):
     """A lower bound for log p(x), term by term, in nats.
 
+        log p(x) ≥ log_prob = −(prior + Σ_k diffusion_k + reconstruction)
+
     Attributes:
         log_prob: The bound, −(prior + Σ diffusion + reconstruction), shape (batch,), float64.
         standard_error: Of log_prob over the draws, shape (batch,); infinite for samples=1.
@@ -70,6 +72,15 @@ class EvidenceBound(LowerBound):
         dimensions: Numbers in one x.
         nfe: Evaluations of the score for each x.
         seed: What to pass as rng to get the same bits again.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> score = lambda x, t: -x  # of data N(0, 1)
+        >>> chain = sg.DDPM.discretize(path, steps=50).reverse(score, "beta")
+        >>> bound = sg.elbo(chain, torch.ones(1, 1), rng=0)
+        >>> total = bound.prior + bound.diffusion.sum(1) + bound.reconstruction
+        >>> abs((bound.log_prob + total).item()) < 1e-12
+        True
     """
 
     log_prob: Float[Tensor, " batch"]

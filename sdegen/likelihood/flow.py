@@ -53,6 +53,8 @@ from sdegen.solvers.torch_diffeq import TorchDiffEq
 class Likelihood(Labelled):
     """Log-likelihoods, and what it takes to judge and to repeat them.
 
+        log p(x) = log p_T(x_T) + ∫ ∇·F dt along the flow dx = F dt
+
     Attributes:
         log_prob: log p(x) at t_min in nats, shape (batch,), float64.
         latent: Where the flow carries x by t_max, x's shape and dtype.
@@ -60,6 +62,13 @@ class Likelihood(Labelled):
         standard_error: Of log_prob over the probes, shape (batch,): 0 where the divergence is
             exact, infinite for a single probe of many dimensions.
         seed: What to pass as rng to get the same bits again.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> score = lambda x, t: -x / (1 + 3 * path.alpha(t) ** 2)  # of N(0, 4)
+        >>> found = sg.log_likelihood(path, score, torch.tensor([[2.0]]))
+        >>> f"{found.log_prob.item():.3f} {found.latent.item():.3f}"  # log N(2; 0, 4); 2 becomes 1
+        '-2.112 1.000'
     """
 
     log_prob: Float[Tensor, " batch"]

@@ -70,6 +70,8 @@ def block_average(
 ) -> BlockAverage:
     """Return the average of a series, or of a function of its states, with its error by blocks.
 
+        σ_B² = Σ_b (m_b − m̄)²/(n (n − 1)),     m_b the means of n blocks of B states
+
     Args:
         series: Shape (T,), or (T, batch, *event), or a `Trajectory`; at rest.
         function: f(x) of states, shape (batch, *event), with a row for each; None: the states.

@@ -48,6 +48,8 @@ def mean_squared_displacement(
 ) -> Displacements:
     """Return how far trajectories have gone after each lag.
 
+        MSD(τ) = ⟨Σ_i (x_i(s + τ) − x_i(s))²⟩
+
     Args:
         path: A `Trajectory`, taken on the line where it is periodic and at its positions in a
             phase space, or states of shape (T, batch, *event).
@@ -114,6 +116,8 @@ def diffusion_coefficient(
 ) -> DiffusionEstimate:
     """Return the diffusion coefficient, from the slope of the mean-squared displacement.
 
+        MSD(τ) = 2 d D τ + c,     at lags of shape (K,)
+
     Args:
         msd: What `MeanSquaredDisplacement` or `mean_squared_displacement` returned.
         low: From which lag on the line is fitted.
@@ -127,6 +131,13 @@ def diffusion_coefficient(
 
     Warns:
         AccuracyWarning: If the MSD bends within the window.
+
+    Example:
+        >>> walk, x0 = sg.BrownianMotion(2.0), torch.zeros(500, 1)
+        >>> walk = sg.simulate(walk, x0, torch.arange(33.0), rng=0)
+        >>> found = sg.diffusion_coefficient(sg.mean_squared_displacement(walk))
+        >>> f"{found.coefficient:.1f}"  # g²/2
+        '2.0'
     """
     check_kind("msd", msd, Displacements, "what mean_squared_displacement(…) returns")
     check_not_negative("low", low)

@@ -92,6 +92,8 @@ def entropy_production(
 ) -> EntropyEstimate:
     """Return the entropy production σ of samples or of trajectories, in units of k_B per time.
 
+        σ = ⟨νᵀ D⁻¹ ν⟩,     ν = f_irr − ∇·D − D ∇log p
+
     Args:
         sde: Dynamics, with a D that can be inverted wherever something irreversible moves.
         states: Independent samples of a density, shape (n, *event), with its score; or the

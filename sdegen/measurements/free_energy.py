@@ -145,6 +145,8 @@ def crooks(
 ) -> CrooksEstimate:
     """Return ΔF by Bennett's acceptance ratio, and the ratio of both laws of work.
 
+        P_F(W)/P_B(−W) = e^{(W − ΔF)/T}
+
     Warns (AccuracyWarning) if the works of both sides hardly overlap.
 
     Args:
@@ -156,6 +158,12 @@ def crooks(
     Raises:
         TypeError: If works are no numbers.
         ValueError: If a number is not finite, or there are fewer than two.
+
+    Example:
+        >>> z = torch.special.ndtri((torch.arange(1000.0) + 0.5) / 1000)  # N(0, 1)
+        >>> both = sg.crooks(1.5 + z, -0.5 + z, temperature=1.0)  # ΔF + ½, −ΔF + ½ of ΔF = 1
+        >>> f"{both.difference:.3f}, slope {both.slope:.2f}"
+        '1.000, slope 1.00'
     """
     W, R, T = _works("forward", forward), -_works("backward", backward), _checked(temperature)
     check_count("bins", bins)

@@ -27,6 +27,8 @@ def first_passages(
 ) -> Passages:
     """Return when trajectories were first seen in a region: survival, histogram and rate.
 
+        S(t) = P(τ > t),     rate = passages/(time of all that wait)
+
     Trajectories of a path that were lost are left out; an absorbed one stands still.
 
     Args:

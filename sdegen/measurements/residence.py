@@ -31,6 +31,8 @@ def residence_times(
 ) -> Stays:
     """Return how long one coordinate stays in a region, from coming into its core.
 
+        S_{j+1} = S_j (1 − d_j/n_j′),     rate = stays that ended/(time of all stays)
+
     A stay begins and ends in the middle between two times.
 
     Args:

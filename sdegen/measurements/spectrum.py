@@ -20,6 +20,8 @@ def power_spectrum(
 ) -> Spectrum:
     """Return the one-sided power spectral density S(f) of each coordinate, in x² times time.
 
+        S(f) = (2 dt/Σ w²) ⟨|Σ_k w_k x_k e^{−2πi f k dt}|²⟩
+
     Args:
         path: A `Trajectory`, or states of shape (T, batch, *event).
         times: Of the states of an array, shape (T,).

@@ -132,6 +132,8 @@ def time_average(
 ) -> TimeAverage:
     """Return the average of a series, or of a function of its states, with its error.
 
+        ȳ = Σ y/N,     Var(ȳ) = (2 τ_int/Δ) γ_0/N
+
     Args:
         series: Shape (T,), or (T, batch, *event), or a `Trajectory`; at rest.
         function: f(x) of states, shape (batch, *event), with a row for each; None: the states.
@@ -173,6 +175,8 @@ def time_covariance(
 ) -> TimeCovariance:
     """Return variances and covariances of a series, or of a function of its states, with errors.
 
+        C_ij = Σ (y_i − ȳ_i)(y_j − ȳ_j)/N · 1/(1 − (τ_i + τ_j)/(N Δ))
+
     Args:
         series: Shape (T,), or (T, batch, *event), or a `Trajectory`; at rest.
         function: f(x) of states, shape (batch, *event), with a row for each; None: the states.
@@ -184,6 +188,14 @@ def time_covariance(
 
     Warns:
         AccuracyWarning: As for `time_average`.
+
+    Example:
+        >>> z = torch.randn(8192, 1, 2, generator=torch.Generator().manual_seed(0))
+        >>> y = torch.stack([z[..., 0], z[..., 0] + z[..., 1]], -1)
+        >>> found = sg.time_covariance(y)
+        >>> found.covariance.round(decimals=1)
+        tensor([[1., 1.],
+                [1., 2.]], dtype=torch.float64)
     """
     numbers = series_of(series, function, times)
     d = len(numbers.values)

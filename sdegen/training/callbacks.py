@@ -123,11 +123,12 @@ class JSONLines(Callback):
         >>> class Zero(sg.Loss):
         ...     def __call__(self, module, batch, noise):
         ...         return module(batch.rows).square().sum(1)
-        >>> line, folder = torch.nn.Linear(1, 1), tempfile.TemporaryDirectory()
-        >>> path = pathlib.Path(folder.name, "metrics.jsonl")
-        >>> lines = [sg.training.JSONLines(path, every=2)]
-        >>> _ = sg.fit(line, torch.eye(1), Zero(), sg.FitConfig(6), rng=0, callbacks=lines)
-        >>> [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        >>> line, config = torch.nn.Linear(1, 1), sg.FitConfig(6)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "metrics.jsonl")
+        ...     lines = [sg.training.JSONLines(path, every=2)]
+        ...     _ = sg.fit(line, torch.eye(1), Zero(), config, rng=0, callbacks=lines)
+        ...     [json.loads(line)["step"] for line in path.read_text().splitlines()]
         [2, 4, 6]
     """
 
@@ -177,10 +178,11 @@ class TensorBoard(Callback):
         >>> class Zero(sg.Loss):
         ...     def __call__(self, module, batch, noise):
         ...         return module(batch.rows).square().sum(1)
-        >>> line, folder = torch.nn.Linear(1, 1), tempfile.TemporaryDirectory()
-        >>> board = [sg.training.TensorBoard(folder.name, every=2)]
-        >>> _ = sg.fit(line, torch.eye(1), Zero(), sg.FitConfig(6), rng=0, callbacks=board)
-        >>> len(list(pathlib.Path(folder.name).iterdir()))  # a file of events
+        >>> line, config = torch.nn.Linear(1, 1), sg.FitConfig(6)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     board = [sg.training.TensorBoard(folder, every=2)]
+        ...     _ = sg.fit(line, torch.eye(1), Zero(), config, rng=0, callbacks=board)
+        ...     len(list(pathlib.Path(folder).iterdir()))  # a file of events
         1
     """
 

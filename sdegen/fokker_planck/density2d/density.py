@@ -23,6 +23,8 @@ PlaneForm = Literal["compact", "lumped", "hermite"]
 class PlaneDensity(Labelled):
     """A density at the nodes of a tensor grid.
 
+        mass = ∫∫ p dx dy,     mean = ∫∫ (x, y) p dx dy/mass
+
     Args:
         x: Nodes along the first coordinate, shape (nx,).
         y: Nodes along the second, shape (ny,).
@@ -40,6 +42,12 @@ class PlaneDensity(Labelled):
         compared: The same density as every other node of the grid finds it, which tells an error;
             None where it was not solved for.
         phase_space: Whether the second coordinate is the velocity of the first.
+
+    Example:
+        >>> trap = sg.ItoProcess(lambda x: -x, 1.0)
+        >>> rest = sg.FokkerPlanck2D(trap, (sg.Grid(-4.0, 4.0, 32),) * 2).stationary()
+        >>> f"{rest.mass:.4f} {rest.marginal(0).variance:.3f}"  # 1 and ½
+        '1.0000 0.500'
     """
 
     x: Float[Tensor, " nx"]

@@ -80,7 +80,9 @@ class _Landscape:
 
 
 class PlaneScore:
-    """∇ log p of densities in the plane at times between theirs.
+    """The score of densities in the plane at times between theirs, of states (batch, 2).
+
+        s(x, t) = ∇ log p(x, t)
 
     Args:
         densities: As `FokkerPlanck2D.solve` returns them; one for a score that does not change.

@@ -1,13 +1,10 @@
 """Fokker–Planck in the plane: stationary and transient densities, and currents that circulate.
 
-    p_t = −∂_x J_x − ∂_y J_y,    J_x = f_x p − ∂_x(D_x p),    diagonal noise, D = g²/2
-
-on a tensor grid; noise channels have a matrix D = G Gᵀ/2, see below. The current between nodes is
-found to high order from exponentially fitted fluxes (`reconstruction`, `operator`), so that a
-drift that is no gradient may be strong beside the noise: there is no numerical diffusion of low
-order. What rests without a current is e^{−U/T}, to the quadrature of f/D. At rest a null vector is
-looked for (`rest`), in time the exponential of the operator is applied, in Magnus steps of fourth
-order where drift or diffusion change with time (`transient`).
+The grid is a tensor grid. The current between nodes is found to high order from exponentially
+fitted fluxes (`reconstruction`, `operator`), so that a drift that is no gradient may be strong
+beside the noise: there is no numerical diffusion of low order. What rests without a current is
+e^{−U/T}, to the quadrature of f/D. At rest a null vector is looked for (`rest`), in time the
+exponential of the operator is applied, in Magnus steps where drift or diffusion change with time.
 
 **Errors.** The same problem on every other node is solved as well. Both differ by three times the
 error of the finer one where the scheme is of second order, by 15 times where it is of fourth; the
@@ -19,14 +16,8 @@ accuracy: what comes out below zero, by less than the estimate, is set to 0.
 what crosses (`channel_fluxes`, `channel_compact`). D is elliptic, its eigenvalues, in cells, of a
 ratio of up to 1000. Real walls are n·J = 0 (`wall_layers`), as `Reflecting` is in a simulation.
 
-What a density costs is the entropy production of its currents,
-
-    σ = ∫ J·D⁻¹J/p dx dy ≥ 0
-
-in units of k_B per time. At rest it is that of the circulation.
-
 Reference:
-    Risken 1989, section 6.1; Seifert 2012, Rep. Prog. Phys. 75, 126001, eq. (18), for σ.
+    Risken 1989, section 6.1.
 """
 
 from __future__ import annotations
@@ -71,7 +62,9 @@ _WITH_GRADIENT = (
 
 
 class FokkerPlanck2D(PlaneFront):
-    """The density of a two-dimensional SDE on a tensor grid.
+    """The density of a two-dimensional SDE on a tensor grid, p of shape (nx, ny).
+
+        ∂p/∂t = −Σ_i ∂_i (f_i p) + Σ_ij ∂_i ∂_j (D_ij p),     D = G Gᵀ/2
 
     Args:
         sde: Dynamics of two numbers with diagonal noise or channels; or an `UnderdampedLangevin`.
@@ -89,6 +82,13 @@ class FokkerPlanck2D(PlaneFront):
         TypeError: If boundary is none.
         ValueError: If the state is not of two numbers, a value is not finite, D is singular or too
             long, G jumps, a boundary ends elsewhere than its grid, or a period is not the drift's.
+
+    Example:
+        >>> trap = sg.ItoProcess(lambda x: -x * torch.tensor([1.0, 2.0]).to(x), 1.0)
+        >>> rest = sg.FokkerPlanck2D(trap, (sg.Grid(-5.0, 5.0, 40),) * 2).stationary()
+        >>> rest.covariance.round(decimals=4)  # D/k of each
+        tensor([[0.5000, 0.0000],
+                [0.0000, 0.2500]], dtype=torch.float64)
     """
 
     def __init__(
@@ -277,7 +277,7 @@ class FokkerPlanck2D(PlaneFront):
     def entropy_production(
         self, density: PlaneDensity, *, time: float | None = None
     ) -> Float[Tensor, ""]:
-        """Return σ of a density on this grid, in units of k_B per time; 0 in equilibrium.
+        """Return σ = ∫ J·D⁻¹J/p dx dy of a density, in k_B per time; 0 in equilibrium.
 
         Args:
             density: At the nodes of this grid.

@@ -34,7 +34,7 @@ _HEAVY = 0.1  # of the density's width: an even cell may be as wide
 
 
 class Grid:
-    """Nodes on [low, high].
+    """Nodes x_i = low + i (high − low)/cells on [low, high].
 
     Args:
         low: Lower wall, in units of the state.

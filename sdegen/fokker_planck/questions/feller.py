@@ -40,6 +40,8 @@ def classify_boundary(
 ) -> BoundaryClass:
     """Return Feller's class of one end of the states of a one-dimensional SDE.
 
+        s′(x) = exp(−∫ f/D dx),     m′(x) = 1/(D s′),     D = g²/2
+
     Args:
         sde: Dynamics with a state of shape (batch, 1).
         end: Its position; ±∞ for no end. It need not be the end of a grid, nor one that a grid can

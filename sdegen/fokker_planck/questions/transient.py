@@ -36,6 +36,8 @@ _TOLERANCE = 1e-6  # of the peak, in each step that is chosen here
 class Exponential:
     """The exponential of the operator; where time matters, steps whose error is estimated.
 
+        p(t) = e^{L t} p(0),     p of shape (nodes,)
+
     Args:
         substeps: Magnus steps of fourth order between two times, taken whatever their error; None
             takes steps that choose their length. Dynamics that are known not to depend on time
@@ -44,6 +46,13 @@ class Exponential:
 
     Raises:
         ValueError: If substeps is less than 1, or tolerance is not between 0 and 1.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=2**0.5)
+        >>> trap = sg.FokkerPlanck(ou, sg.Grid(-8.0, 8.0, cells=100))
+        >>> path = trap.solve(2.0, [0.0, 1.0], integrator=sg.Exponential())
+        >>> f"{path.final.mean:.4f}"  # 2 e⁻¹ = 0.7358
+        '0.7358'
     """
 
     substeps: int | None = None
@@ -95,11 +104,21 @@ class Exponential:
 class BackwardEuler:
     """Implicit steps of the lumped form: positive and conservative, first order.
 
+        (1 − Δt L) p_{k+1} = p_k,     p of shape (nodes,)
+
     Args:
         substeps: Steps between two times.
 
     Raises:
         ValueError: If substeps is less than 1.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=2**0.5)
+        >>> trap = sg.FokkerPlanck(ou, sg.Grid(-8.0, 8.0, cells=800), form="lumped")
+        >>> start = trap.grid.gaussian(1.0, 1.0)
+        >>> path = trap.solve(start, [0.0, 1.0], integrator=sg.BackwardEuler(substeps=1000))
+        >>> f"{path.final.mean:.4f}"  # 1.001⁻¹⁰⁰⁰ = 0.3681, of e⁻¹ = 0.3679
+        '0.3681'
     """
 
     substeps: int = 1
