@@ -23,10 +23,10 @@ from sdegen.plots.results import (
     of_verification,
     pictures,
 )
-from sdegen.plots.results.labels import Labels, Variable, labels
-from sdegen.plots.results.page import page
-from sdegen.plots.results.picture import picture
-from sdegen.plots.results.summary import Fact, Summary, summary
+from sdegen.plots.results.drawing import picture
+from sdegen.plots.results.html import page
+from sdegen.plots.results.labelled import Labels, Variable, labels
+from sdegen.plots.results.summaries import Fact, Summary, summary
 from sdegen.plots.results.tables import to_dataframe, to_xarray
 
 __all__ = [

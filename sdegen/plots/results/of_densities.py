@@ -20,7 +20,7 @@ from sdegen.fokker_planck.questions.passage import PassageTimes
 from sdegen.fokker_planck.questions.spectrum import Spectrum
 from sdegen.fokker_planck.questions.survival import Survival
 from sdegen.fokker_planck.questions.transport import Transport
-from sdegen.plots.results.labels import (
+from sdegen.plots.results.labelled import (
     OF_RATE,
     OF_TIME,
     OF_X,
@@ -32,7 +32,7 @@ from sdegen.plots.results.labels import (
     number,
     times_of,
 )
-from sdegen.plots.results.summary import Fact, Summary, each, of_estimate, summary
+from sdegen.plots.results.summaries import Fact, Summary, each, of_estimate, summary
 
 ESTIMATED = "estimated error"
 _OF_P, _OF_V = "1/units of x", "units of x/time"

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sdegen.plots.results.labels import Attribute, Labels, Variable, labels, times_of
-from sdegen.plots.results.summary import Fact, Summary, summary
+from sdegen.plots.results.labelled import Attribute, Labels, Variable, labels, times_of
+from sdegen.plots.results.summaries import Fact, Summary, summary
 from sdegen.score.levels import LevelLosses
 from sdegen.score.model import ScoreModel
 from sdegen.training.result import TrainResult

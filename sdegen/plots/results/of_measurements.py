@@ -16,7 +16,7 @@ from sdegen.measurements.displacement import DiffusionEstimate
 from sdegen.measurements.entropy_production import EntropyEstimate
 from sdegen.measurements.free_energy import CrooksEstimate, FreeEnergy
 from sdegen.measurements.time_average import TimeAverage, TimeCovariance
-from sdegen.plots.results.labels import (
+from sdegen.plots.results.labelled import (
     OF_RATE,
     OF_TIME,
     OF_X,
@@ -28,7 +28,7 @@ from sdegen.plots.results.labels import (
     labels,
     number,
 )
-from sdegen.plots.results.summary import Fact, Summary, numbers_of, summary
+from sdegen.plots.results.summaries import Fact, Summary, numbers_of, summary
 from sdegen.variational.timed_bound import TimedBound
 from sdegen.variational.vae import VariationalBound
 

@@ -15,7 +15,7 @@ from sdegen.observables.particles import SystemMean
 from sdegen.observables.passages import Passages
 from sdegen.observables.residence import Stays
 from sdegen.observables.spectrum import Spectrum
-from sdegen.plots.results.labels import (
+from sdegen.plots.results.labelled import (
     OF_RATE,
     OF_TIME,
     OF_X,
@@ -27,7 +27,7 @@ from sdegen.plots.results.labels import (
     labels,
     times_of,
 )
-from sdegen.plots.results.summary import Fact, Summary, each, summary
+from sdegen.plots.results.summaries import Fact, Summary, each, summary
 
 OF_X2, OF_DENSITY = "units of x²", "1/units of x"
 

@@ -14,7 +14,7 @@ from sdegen.engine.ensemble_result import Ensemble
 from sdegen.engine.extrapolate import Extrapolation
 from sdegen.engine.samples import Samples
 from sdegen.engine.which_solver import HEADER, SolverTable
-from sdegen.plots.results.labels import (
+from sdegen.plots.results.labelled import (
     OF_TIME,
     OF_X,
     SAMPLE,
@@ -29,7 +29,7 @@ from sdegen.plots.results.labels import (
     sizes_of,
     times_of,
 )
-from sdegen.plots.results.summary import Fact, Summary, each, numbers_of, summary
+from sdegen.plots.results.summaries import Fact, Summary, each, numbers_of, summary
 
 _SHARED = (
     TIME,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sdegen.plots.results.labels import (
+from sdegen.plots.results.labelled import (
     OF_X,
     Attribute,
     Labels,
@@ -19,7 +19,7 @@ from sdegen.plots.results.labels import (
     times_of,
 )
 from sdegen.plots.results.of_learning import LOG_SNR
-from sdegen.plots.results.summary import Fact, Summary, each, in_figures, summary
+from sdegen.plots.results.summaries import Fact, Summary, each, in_figures, summary
 from sdegen.verification.budget import ErrorBudget, ErrorBudgets
 from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check, Checked

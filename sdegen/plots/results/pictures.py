@@ -33,8 +33,8 @@ from sdegen.plots.fokker_planck import first_passage, plane
 from sdegen.plots.images import denoising_strip, image_sheet
 from sdegen.plots.innovations import innovations
 from sdegen.plots.observables import correlation, displacement, power_spectrum, survival
-from sdegen.plots.results.labels import labels
-from sdegen.plots.results.picture import LINES, curve, of_labels, picture
+from sdegen.plots.results.drawing import LINES, curve, of_labels, picture
+from sdegen.plots.results.labelled import labels
 from sdegen.plots.samples import loss_by_level, loss_curve, paths
 from sdegen.plots.scores import score_residuals
 from sdegen.plots.verification import certificate, error_budget

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdegen.core.fingerprint import versions
 from sdegen.core.optional import needed
-from sdegen.plots.results.labels import Attribute, Labels, Variable, labels, sizes_of
+from sdegen.plots.results.labelled import Attribute, Labels, Variable, labels, sizes_of
 
 if TYPE_CHECKING:
     import pandas

@@ -17,12 +17,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sdegen.plots import style
-from sdegen.plots.results.picture import picture
-from sdegen.plots.results.summary import Fact, Summary, summary
+from sdegen.plots.results.drawing import picture
+from sdegen.plots.results.summaries import Fact, Summary, summary
 
 BYTES = 30_000  # of a picture, at most: 40 kB in base64
 # dots per inch, and shades of each colour, given up together until a picture is small
-_TRIED = ((130, 12), (115, 8), (100, 6), (90, 5), (80, 5), (70, 4), (60, 4), (50, 3), (35, 3))
+_TRIED = ((130, 12), (115, 8), (100, 6), (90, 5), (80, 5), (70, 4), (60, 4), (50, 3), (20, 2))
+_GROWS = 1.2  # bytes grow with this power of the dots per inch, or faster
 _WIDTH = 78  # pixels of the page for an inch of the figure
 _PASSED, _FAILED = "#009E73", "#D55E00"
 _LINE = "1px solid rgba(128,128,128,.35)"
@@ -90,8 +91,12 @@ def _drawn(result: object, *, spoken: bool) -> str:
 
 def png_of(figure: Figure) -> bytes:
     """Return a figure as a PNG in the colours of the house, as sharp as 30 kB allow."""
-    data = b""
+    data, before = b"", 0
     for dpi, shades in _TRIED:
+        expected = len(data) * (dpi / max(before, dpi)) ** _GROWS
+        if expected > BYTES and (dpi, shades) != _TRIED[-1]:
+            continue
+        before = dpi
         drawn = io.BytesIO()
         FigureCanvasAgg(figure)
         figure.savefig(drawn, format="png", dpi=dpi)

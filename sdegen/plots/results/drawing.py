@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from sdegen.plots import style
-from sdegen.plots.results.labels import Labels, Variable, labels
+from sdegen.plots.results.labelled import Labels, Variable, labels
 from sdegen.plots.results.tables import Array, array_of
 
 LINES = 6  # of one panel

@@ -10,7 +10,7 @@ from functools import singledispatch
 from torch import Tensor
 
 from sdegen.core.accuracy import ErrorEstimate, largest
-from sdegen.plots.results.labels import Attribute, Labels, labels
+from sdegen.plots.results.labelled import Attribute, Labels, labels
 from sdegen.verification.levels.answer import in_digits
 
 _TINY, _DIGITS = 1e-6, 14  # of an error over its value; of a number, sign and point included
