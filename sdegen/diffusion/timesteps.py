@@ -262,7 +262,7 @@ def auto(
 ) -> Tensor:
     """Return the grid of `made_for`, made from the flow itself, for any path.
 
-        t_0 … t_N: the least √⟨|x_N − x(t_min)|²⟩/α(t_min) of a pilot batch
+        t_0 … t_N ≈ arg min √⟨|x_N − x(t_min)|²⟩/α(t_min) over a pilot batch
 
     It costs 400 evaluations of the score for each of 48 pilot states, and about 50 N more, or 90 N
     without a solver, with N ≤ 50 steps.
@@ -298,7 +298,7 @@ def made_for(
 ) -> MadeGrid:
     """Make a grid for one flow, and for the solver that will use it.
 
-        t_0 … t_N: the least √⟨|x_N − x(t_min)|²⟩/α(t_min) of a pilot batch
+        t_0 … t_N ≈ arg min √⟨|x_N − x(t_min)|²⟩/α(t_min) over a pilot batch
 
     The nodes are those of the best of some rules: uniform, power, Karras (ρ = 3, 7, 15), log-SNR,
     equal angles, and equal shares of the third derivative of ε̂; judged by the error of the solver
