@@ -1,20 +1,17 @@
-"""A genetic switch: chemical Langevin dynamics, one noise for each reaction, and the exact answer.
+"""A genetic switch: chemical Langevin dynamics, one noise for each reaction
+=========================================================================
 
-Two genes switch each other off: A is made at rate 8 + 42/(1 + (n_B/20)³) and decays at rate n_A,
-B likewise. Reaction k changes the counts by ν_k, a_k(n) times per unit time, and in the chemical
-Langevin equation (Gillespie 2000, J. Chem. Phys. 113, 297, eq. (23)) each has its own noise:
-
-dX = Σ_k ν_k a_k(X) dt + Σ_k ν_k √a_k(X) dW_k,  so that G_ik = ν_ik √a_k has two rows of four.
-
-Below 90 molecules of each the master equation dp/dt = Q p can be solved as it is. All start with
-A on. In 7 s of one CPU core this prints how often A is ahead, and draws chemical_langevin.png:
+Two genes switch each other off: A is made at rate 8 + 42/(1 + (n_B/20)³) and decays at rate n_A, B
+likewise. Reaction k changes the counts by ν_k, a_k(n) times per unit time, and in the chemical
+Langevin equation (Gillespie 2000, J. Chem. Phys. 113, 297, eq. (23)) each has its own noise, dX =
+Σ_k ν_k a_k(X) dt + Σ_k ν_k √a_k(X) dW_k. Below 90 molecules of each the master equation dp/dt = Q
+p can be solved as it is. All start with A on. It prints, in 8 s of one core::
 
     t =  5, A is ahead: chemical Langevin 0.9341 ± 0.0025, master equation 0.9363
     t = 20, A is ahead: chemical Langevin 0.7393 ± 0.0044, master equation 0.7432
     t = 60, A is ahead: chemical Langevin 0.5416 ± 0.0050, master equation 0.5514
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from scipy.sparse import coo_array, diags_array
@@ -48,13 +45,15 @@ error = np.sqrt(ahead * (1 - ahead) / TRAJECTORIES)
 for k in (1, 4, 12):
     print(f"t = {times[k]:2.0f}, A is ahead: chemical Langevin {ahead[k]:.4f}", end=" ")
     print(f"± {error[k]:.4f}, master equation {exact[k]:.4f}")
-figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-image = left.imshow(p[-1].reshape(STATES, STATES).T, origin="lower", cmap="Blues")
-figure.colorbar(image, label=r"master equation, probability of $(n_A, n_B)$ at $t = 60$")
-left.plot(*x[-1, :400].T, ".", ms=2, color="#D55E00", label="chemical Langevin, 400 of them")
-left.set(xlim=(0, 70), ylim=(0, 70), xlabel="molecules of A", ylabel="molecules of B")
-right.errorbar(times, ahead, error, fmt=".", color="#D55E00", label="chemical Langevin")
-right.plot(times, exact, "k", lw=1, label="master equation")
-right.set(xlabel="time $t$ / lifetime of a molecule", title="probability that A is ahead of B")
-[axis.legend(frameon=False) for axis in (left, right)]
+figure, axes = sg.plots.style.panels("JR", 9.6, 4.0)
+image = axes["J"].imshow(p[-1].reshape(STATES, STATES).T, origin="lower", cmap="Blues")
+figure.colorbar(image, ax=axes["J"], label="master equation: probability at t = 60", pad=0.01)
+axes["J"].plot(*x[-1, :400].T, ".", ms=2, color="#D55E00")
+axes["J"].set(xlim=(0, 70), ylim=(0, 70), xlabel="molecules of A", ylabel="molecules of B")
+axes["J"].grid(visible=False)
+axes["J"].set_title("dots: 400 chemical Langevin trajectories", fontsize=9.5)
+axes["R"].errorbar(times, ahead, error, fmt=".", color="#D55E00", label="chemical Langevin")
+axes["R"].plot(times, exact, "k", lw=1, label="master equation")
+axes["R"].set(xlabel="time t, lifetimes of a molecule", ylabel="probability that A is ahead of B")
+axes["R"].legend(frameon=False, fontsize=8.5)
 figure.savefig("chemical_langevin.png")

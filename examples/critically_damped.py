@@ -1,19 +1,21 @@
-"""Critically damped Langevin noise: data are positions, and noise moves their velocities alone.
+"""Critically damped Langevin noise: only velocities are kicked
+============================================================
 
-A particle in a trap, with friction twice its frequency, forgets where it began without swinging.
-Its kernel is a 2 × 2 matrix for each coordinate, and only ∇_v log p is learned. Backwards, what
-was noise at rest becomes data: the velocities are kicked, and positions follow them smoothly.
+A particle in a trap, with friction twice its frequency, forgets where it began without swinging:
+dX = V dt, dV = −X dt − 2 V dt + √4 dW. Data are positions. The kernel is a 2 × 2 matrix for each
+coordinate, and only ∇_v log p is learned. Backwards, what was noise at rest becomes data: the
+velocities are kicked, and positions follow them smoothly.
 
-2,000 steps of training took 100 s of one core, both ways back 50 s.
+It prints, in 60 s of one core::
 
     SDE: sliced W2 to other data 0.021; of data themselves 0.035
     flow: sliced W2 to other data 0.030; of data themselves 0.035
 """
 
-import matplotlib.pyplot as plt
 import torch
 
 import sdegen as sg
+from sdegen.plots import style
 
 STEPS = 2_000
 ROWS = 5_000
@@ -28,8 +30,9 @@ sg.train(model, data, sg.TrainConfig(steps=STEPS, batch_size=1024), rng=0)
 first, last = model.times
 start = model.draw_prior(ROWS, rng=1)
 times = first + (last - first) * torch.linspace(1, 0, NODES + 1) ** 2
-figure, axes = plt.subplots(2, 4, figsize=(12, 6), layout="constrained")
-for row, eta, solver in ((axes[0], 1.0, sg.EulerMaruyama()), (axes[1], 0.0, sg.Heun())):
+figure, axes = style.panels("ABCD;EFGH", 11.0, 5.8)
+panels = iter(axes.values())
+for eta, solver in ((1.0, sg.EulerMaruyama()), (0.0, sg.Heun())):
     path = sg.simulate(sg.ReverseSDE(sde, model.score, eta), start, times, solver=solver, rng=2)
     x = path.states[:, :, 0]
     fresh = sg.data.two_moons(ROWS, rng=3)
@@ -37,9 +40,12 @@ for row, eta, solver in ((axes[0], 1.0, sg.EulerMaruyama()), (axes[1], 0.0, sg.H
     floor = sg.metrics.sliced_wasserstein(data[:ROWS], fresh)
     name = "SDE" if eta else "flow"
     print(f"{name}: sliced W2 to other data {distance:.3f}; of data themselves {floor:.3f}")
-    for ax, share in zip(row, WHEN, strict=True):
-        k = int((times - first - share * (last - first)).abs().argmin())
-        ax.plot(*x[k].T, ".", ms=1)
-        ax.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), title=f"{name}, t = {times[k]:.2f}")
-        ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    for share in WHEN:
+        k, panel = int((times - first - share * (last - first)).abs().argmin()), next(panels)
+        panel.plot(*x[k].T, ".", ms=1.8, mew=0, rasterized=True)
+        panel.set(xlim=(-3.5, 3.5), ylim=(-3.5, 3.5), aspect="equal", xlabel="x₁", ylabel="x₂")
+        style.title(panel, f"{name}, t = {times[k]:.2f}")
+    style.title(panel, f"{name}, t = {times[k]:.2f}\nSW2 {distance:.3f}, floor {floor:.3f}")
+for panel in axes.values():
+    panel.label_outer()
 figure.savefig("critically_damped.png")

@@ -1,7 +1,9 @@
-"""A double well as the noising of 1-D data: its score from paths, checked by Fokker–Planck.
+"""A double well as the noising of data, checked by Fokker–Planck
+==============================================================
 
-The well has no Gaussian kernel. Its score is learned from simulated paths and compared with that
-of a Fokker–Planck solve; then the reversed well makes data from its end, by the SDE and its flow.
+dX = (X − X³) dt + dW has no Gaussian kernel. Its score is learned from simulated paths and
+compared with that of a Fokker–Planck solve; then the reversed well makes data from its end, by the
+SDE and its flow. W1 is the Wasserstein-1 distance. It prints, in 25 s of one core::
 
     t = 0.2: relative error of the score 4.9 %
     t = 0.5: relative error of the score 2.5 %
@@ -11,10 +13,10 @@ of a Fokker–Planck solve; then the reversed well makes data from its end, by t
     flow: W1 to the data 0.031
 """
 
-import matplotlib.pyplot as plt
 import torch
 
 import sdegen as sg
+from sdegen.plots import style
 
 STEPS = 600
 T = 4.0
@@ -30,27 +32,27 @@ grid = sg.Grid(-5.0, 5.0, cells=800)
 x, nodes = grid.nodes.float()[:, None], grid.nodes
 start = sg.Density(nodes, law.log_prob(nodes[:, None]).exp()).normalized()
 path = sg.FokkerPlanck(sde, grid).solve(start, torch.tensor([0.0, *TIMES], dtype=torch.float64))
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-for t, p in zip(TIMES, path.p[1:], strict=True):
+figure, axes = style.panels("ABMM;CDMM", 11.0, 4.6)
+for key, t, p in zip("ABCD", TIMES, path.p[1:], strict=True):
     seen = p > 1e-6 * p.max()
     exact = torch.gradient(p.clamp_min(1e-99).log(), spacing=(nodes,))[0]
     with torch.no_grad():
         learned = model.score(x, torch.tensor(t))[:, 0]
     error = p[seen] @ (learned - exact)[seen].square() / (p[seen] @ exact[seen].square())
     print(f"t = {t}: relative error of the score {100 * error.sqrt():.1f} %")
-    (line,) = left.plot(nodes[seen], exact[seen], lw=4, alpha=0.4, label=f"t = {t}")
-    left.plot(nodes[seen], learned[seen], "--", color=line.get_color())
-left.set(xlabel="x", ylabel="∇ log p(x, t)", title="exact (wide) and learned (dashed)")
-left.legend()
-
+    seen = p > 1e-3 * p.max()
+    axes[key].plot(nodes[seen], exact[seen], color=style.INK, lw=4, alpha=0.3)
+    axes[key].plot(nodes[seen], learned[seen])
+    axes[key].set(xlabel="position x", ylabel="∇ log p(x, t)", ylim=(-9, 9))
+    style.title(axes[key], f"t = {t}: exact (grey), learned off by {100 * error.sqrt():.1f} %")
 ends, fresh = model.draw_prior(8192, rng=1), law.sample(8192, rng=2, dtype=torch.float32)
 for name, eta in (("SDE", 1.0), ("flow", 0.0)):
     back = sg.ReverseSDE(sde, model.score, eta)
     times = torch.linspace(T, 0.02, 401)
     made = sg.simulate(back, ends, times, solver=sg.EulerMaruyama(), rng=3, keep_path=False).final
-    print(f"{name}: W1 to the data {sg.metrics.wasserstein_1d(made, fresh):.3f}")
-    right.hist(made[:, 0], bins=100, density=True, histtype="step", label=f"reversed, {name}")
-right.plot(nodes, start.p, "k", lw=1, label="data")
-right.set(xlabel="x", ylabel="p(x)", title="from noise to data", xlim=(-3, 3))
-right.legend()
+    print(label := f"{name}: W1 to the data {sg.metrics.wasserstein_1d(made, fresh):.3f}")
+    axes["M"].hist(made[:, 0], bins=100, density=True, histtype="step", label=label)
+axes["M"].plot(nodes, start.p, color=style.INK, lw=1, label="data")
+axes["M"].set(xlabel="position x", ylabel="density p(x)", xlim=(-3, 3), ylim=(0, 1.15))
+axes["M"].legend(frameon=False, fontsize=8.5)
 figure.savefig("double_well_noising.png")

@@ -1,7 +1,8 @@
-"""A U-Net trained with diffusers, sampled by its own pipeline and by sdegen's solvers.
+"""A U-Net trained with diffusers, sampled by its own pipeline and by ours
+=======================================================================
 
 The error is that of a pixel, in [−1, 1], RMS, to where the network's probability flow really leads
-from the same noise, by 100 evaluations.
+from the same noise, by 100 evaluations. It prints, in 27 s of one core::
 
     400 steps of diffusers' training, loss 0.11
     the flow itself: 50 evaluations instead of 100 change a pixel by 0.0043
@@ -11,7 +12,6 @@ from the same noise, by 100 evaluations.
 
 import torch
 from diffusers import DDIMPipeline, DDPMScheduler, UNet2DModel
-from torch.nn.functional import mse_loss
 
 import sdegen as sg
 
@@ -28,13 +28,12 @@ losses = []
 for _ in range(STEPS):
     x0 = digits[torch.randint(len(digits), (64,), generator=rng)]
     eps, k = torch.randn(x0.shape, generator=rng), torch.randint(1000, (64,), generator=rng)
-    loss = mse_loss(unet(scheduler.add_noise(x0, eps, k), k).sample, eps)
+    loss = torch.nn.functional.mse_loss(unet(scheduler.add_noise(x0, eps, k), k).sample, eps)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
     losses.append(loss.item())
 print(f"{STEPS} steps of diffusers' training, loss {sum(losses[-50:]) / 50:.2f}")
-
 pipeline = DDIMPipeline(unet.eval(), scheduler)
 pipeline.set_progress_bar_config(disable=True)
 model = sg.from_diffusers(unet, scheduler)
@@ -42,19 +41,20 @@ flow = sg.ReverseSDE(model.sde, model.score, eta=0.0)
 x_T = torch.randn((SAMPLES, 1, 8, 8), generator=rng.manual_seed(1))
 
 
-def images(times, solver):
-    last = sg.FinalDenoising(solver)  # as diffusers ends, in x0 and not at t_min
-    return sg.simulate(flow, x_T, times, solver=last, keep_path=False).final.clamp(-1, 1)
+def images(times, solver):  # at last in x0, as diffusers ends, and not at t_min
+    return sg.simulate(flow, x_T, times, solver=sg.FinalDenoising(solver)).final.clamp(-1, 1)
 
 
 third, grid = sg.ExponentialAdams(3, "eps"), sg.timesteps.karras
 exact = images(grid(model.sde, 99), third)
 change = (images(grid(model.sde, 49), third) - exact).square().mean().sqrt()
 print(f"the flow itself: 50 evaluations instead of 100 change a pixel by {change:.4f}")
+sheets = {"the flow itself, 100 evaluations": exact}
 for n in (10, 20):
     theirs = 2 * pipeline(SAMPLES, rng.manual_seed(1), 0.0, n, output_type="pt").images - 1
     same = images((pipeline.scheduler.timesteps.double() + 1) / 1000, sg.DDIM())
-    d = float((theirs - same).abs().max())
-    ours = images(grid(model.sde, n - 1), third)
+    d, ours = float((theirs - same).abs().max()), images(grid(model.sde, n - 1), third)
     a, b = ((x - exact).square().mean().sqrt() for x in (theirs, ours))
     print(f"{n} evaluations: DDIMPipeline {a:.3f}, our DDIM to {d:.0e}, third order {b:.3f}")
+    sheets |= {f"DDIMPipeline, {n}: off by {a:.3f}": theirs, f"third, {n}: off by {b:.3f}": ours}
+sg.plots.image_sheet(sheets, rows=8, columns=3).savefig("foreign_network.png")

@@ -1,25 +1,25 @@
-"""Kramers escape: 1,000,000 trajectories over a barrier, interrupted once and gone on with.
+"""A million trajectories over a barrier, interrupted and resumed
+==============================================================
 
-dX = (X - X³) dt + √0.2 dW from the well at -1 over 2.5 kT to that at +1. First passages, those
-between steps too, and stored states beside the exact law and Kramers' formula. In 10 CPU seconds:
+dX = (X − X³) dt + √0.2 dW from the well at −1 over 2.5 kT to that at +1. First passages, those
+between steps too, and stored states beside the exact law and Kramers' formula. It prints, in 13 s
+of one core::
 
     interrupted: 1 of 20 blocks are done. They are in kramers.zarr: resume=True goes on.
     not yet at +1 by t = 20:       0.7661 ± 0.0004, exact 0.7665
     in the left half at t = 20:    0.7641 ± 0.0004, exact 0.7645
-    escapes per time after t = 10: 0.01591 ± 0.00004, exact 0.01585
-    Kramers' formula:              0.01858
+    escapes per time after t = 10: 0.01591 ± 0.00004, exact 0.01585, Kramers' formula: 0.01858
 """
 
 import itertools
 import signal
 
-import matplotlib.pyplot as plt
 import torch
 
 import sdegen as sg
 
 TRAJECTORIES = 1_000_000
-sde = sg.ItoProcess(lambda x, t: x - x**3, 0.2**0.5)
+sde, line = sg.ItoProcess(lambda x, t: x - x**3, 0.2**0.5), sg.Grid(-2.5, 2.5, 400)
 times = torch.linspace(0, 20, 21, dtype=torch.float64)
 begun = itertools.count()
 
@@ -40,7 +40,6 @@ ensemble = sg.run_ensemble(sde, start, times, **how, resume=True)
 passage, states = ensemble.observables["first_passage"], ensemble.open().states
 absorbed = sg.FokkerPlanck(sde, sg.Grid(-2.5, 1.0, 400), ("no-flux", "absorbing"))
 exact, kramers = absorbed.survival(-1.0, times).probability, absorbed.escape().kramers
-line = sg.Grid(-2.5, 2.5, 400)
 density = sg.FokkerPlanck(sde, line).solve(line.gaussian(-1.0, 0.02), times)
 left = torch.stack([density.at(k).cdf(torch.tensor(0.0)) for k in range(21)])
 stayed = torch.tensor((states < 0).mean(("trajectory", "coordinate")).values)
@@ -49,12 +48,13 @@ rate, known = (torch.log(p[10] / p[-1]) / 10 for p in (s, exact))
 error = rate / (passage.waiting[10] - passage.waiting[-1]).sqrt()
 print(f"not yet at +1 by t = 20:       {s[-1]:.4f} ± {e[-1]:.4f}, exact {exact[-1]:.4f}")
 print(f"in the left half at t = 20:    {stayed[-1]:.4f} ± {e[-1]:.4f}, exact {left[-1]:.4f}")
-print(f"escapes per time after t = 10: {rate:.5f} ± {error:.5f}, exact {known:.5f}")
-print(f"Kramers' formula:              {kramers:.5f}")
-axes = plt.figure().add_subplot(xlabel="time $t$", ylabel="share of trajectories", ylim=(0.55, 1))
-axes.plot(times, exact, "C0", label="not yet at $x = 1$: Fokker-Planck")
-axes.plot(times, s, "C0o", ms=4, label=f"first passages of {TRAJECTORIES:,} trajectories")
-axes.plot(times, left, "C1", label="at $x < 0$: Fokker-Planck")
-axes.plot(times, stayed, "C1s", ms=4, label="stored states")
-axes.plot(times, torch.exp(-kramers * times), "k--", label=r"Kramers, $e^{-kt}$")
-axes.legend(loc="lower left").figure.savefig("kramers_ensemble.png")
+said = f"{rate:.5f} ± {error:.5f}, exact {known:.5f}"
+print(f"escapes per time after t = 10: {said}, Kramers' formula: {kramers:.5f}")
+panel = sg.plots.style.panels("S", 7.2, 4.4)[1]["S"]
+panel.plot(times, exact, color="#0072B2", label="not yet at x = 1: Fokker–Planck")
+panel.errorbar(times, s, e, fmt="o", ms=4, color="#0072B2", label=f"passages, rate {said}")
+panel.plot(times, left, color="#D55E00", label="at x < 0: Fokker–Planck")
+panel.plot(times, stayed, "s", ms=4, color="#D55E00", label="stored states")
+panel.plot(times, torch.exp(-kramers * times), "k--", label=f"Kramers, rate {kramers:.5f}")
+panel.set(xlabel="time t", ylabel="share of trajectories", ylim=(0.45, 1.01))
+panel.legend(loc="lower left", frameon=False, fontsize=8.5).figure.savefig("kramers_ensemble.png")

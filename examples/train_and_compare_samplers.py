@@ -1,9 +1,11 @@
-"""Train a score on two moons, then sample it by five routes and compare what they cost.
+"""Train a score on two moons, then sample it by five routes
+=========================================================
 
 Every route solves the same learned dynamics: the reverse SDE, or the probability flow, which has
 the same marginals and no noise. Printed are evaluations of the network and the sliced Wasserstein
-distance to data that training has not seen; the floor is that of as much fresh data. The picture
-is samplers.png. This prints, in 45 s of one CPU core:
+distance to data that training has not seen; the floor is that of as much fresh data.
+
+It prints, in 46 s of one core::
 
     reverse SDE, Euler-Maruyama  nfe = 200, SW2 = 0.038
     reverse SDE, torchsde        nfe = 150, SW2 = 0.041
@@ -40,10 +42,11 @@ for name, (dynamics, solver, steps) in runs.items():
     out = sg.simulate(dynamics, x_T, times, solver=solver, rng=2, keep_path=False)
     distance = sg.metrics.sliced_wasserstein(out.final, unseen)
     print(f"{name:28s} nfe = {out.nfe:3d}, SW2 = {distance:.3f}")
-    samples[f"{name}, {out.nfe}"] = out.final
+    samples[f"{name}: {out.nfe} evaluations, SW2 {distance:.3f}"] = out.final
 floor = sg.metrics.sliced_wasserstein(fresh, unseen)
 print(f"{'floor: fresh data':28s} nfe =   0, SW2 = {floor:.3f}")
+samples[f"fresh data: SW2 {floor:.3f}"] = fresh
 log_prob = sg.log_likelihood(sde, model.score, unseen[:256]).log_prob
 error = log_prob.std() / 256**0.5
 print(f"log-likelihood of unseen data: {log_prob.mean():.2f} ± {error:.2f} nats")
-sg.plots.samples_2d(samples, unseen).savefig("samplers.png")
+sg.plots.samples_2d(samples, unseen).savefig("train_and_compare_samplers.png")

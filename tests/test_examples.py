@@ -5,18 +5,25 @@ Their sizes are constants in capitals; examples/quick.toml has what is put in th
 printed.
 """
 
-import ast
 import functools
 import re
-import tomllib
-from pathlib import Path
 
 import pytest
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-TABLES = tomllib.loads((EXAMPLES / "quick.toml").read_text(encoding="utf-8"))
-NUMBER = r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?"
+from example_files import (
+    COST,
+    NAMES,
+    NUMBER,
+    ROOT,
+    SHORT,
+    TABLES,
+    costs,
+    header,
+    is_long,
+    page,
+    quick,
+    shape,
+    source,
+)
 
 
 @pytest.fixture
@@ -26,27 +33,17 @@ def run(programs, tmp_path):
 
 
 def printed_by(programs, folder, name):
-    """What an example in its quick form prints, run in a folder, with warnings as errors."""
-    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
-    for constant, value in TABLES.get(name, {}).get("quick", {}).items():
-        source, found = re.subn(rf"(?m)^{constant} = .*$", f"{constant} = {value}", source)
-        assert found == 1, f"{name}.py has no line {constant} = …"
+    """What an example in its quick form prints, run in a folder, with warnings as errors.
+
+    It leaves one picture there, of its own name.
+    """
     copy = folder / f"{name}.py"
-    copy.write_text(source, encoding="utf-8")
+    copy.write_text(quick(name), encoding="utf-8")
     found = programs.run(file=copy, folder=folder, strict=True)
     assert shape(found) == shape(header(name)), "the header shows something else"
+    assert [path.name for path in folder.glob("*.png")] == [f"{name}.png"]
+    assert (folder / f"{name}.png").stat().st_size > 10_000
     return found
-
-
-def header(name):
-    """What the docstring says is printed: its indented lines."""
-    text = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text(encoding="utf-8")))
-    return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-
-
-def shape(text):
-    """A text without its numbers."""
-    return [" ".join(re.sub(NUMBER, "#", line).split()) for line in text.splitlines()]
 
 
 def numbers(text, pattern):
@@ -65,25 +62,36 @@ def within(text, *, standard_errors=5):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_is_short_and_has_a_test(name):
-    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) <= 60
+def test_is_short_and_has_a_page_and_a_test(name):
+    """A page begins with a title, and says what is printed and what the whole form costs."""
+    assert len(source(name).splitlines()) <= 60
     assert f"test_{name}" in globals()
+    title, line, empty, *_ = page(name).splitlines()
+    assert line == "=" * len(title)
+    assert not empty
+    assert header(name)
+    assert int(COST.search(page(name))[1]) == round(costs()["cpu_seconds"][name])
 
 
-def test_the_quick_forms_are_of_examples():
+def test_the_quick_forms_are_of_examples_and_the_long_ones_are_marked():
+    """As the last whole run found them; docs/conf.py reads the marks."""
     assert set(TABLES) <= set(NAMES)
     assert all(set(table) <= {"long", "quick"} for table in TABLES.values())
+    known = costs()["cpu_seconds"]
+    assert sorted(known) == NAMES
+    assert [name for name in NAMES if known[name] > SHORT] == [n for n in NAMES if is_long(n)]
+    pictures = sorted(path.stem for path in (ROOT / "docs/pictures/examples").glob("*.png"))
+    assert pictures == [name for name in NAMES if is_long(name)]
 
 
-def test_active_particles(run, tmp_path):
+def test_active_particles(run):
     printed = run("active_particles")
     assert within(printed) == 6
     # of 22 displacements of 400 trajectories, whose squares are not normal yet
     assert all(worst < 6 for (worst,) in numbers(printed, r"largest deviation # standard"))
-    assert (tmp_path / "active_particles.png").stat().st_size > 10_000
 
 
-def test_verdict(run, tmp_path):
+def test_verdict(run):
     printed = run("verdict")
     right, wrong = numbers(printed, r"variance of the noise / believed #")
     # 5 standard errors of 50,000 numbers
@@ -94,10 +102,9 @@ def test_verdict(run, tmp_path):
     assert "named: noise variance half" in printed
     # 24 parts exceed 5 once in 70,000
     assert all(worst < 5 for (worst,) in numbers(printed, r"off by at most # standard"))
-    assert (tmp_path / "verdict.png").stat().st_size > 10_000
 
 
-def test_double_well(run, tmp_path):
+def test_double_well(run):
     # 5 standard errors of a share; a distance in 200 cells scatters by 6 %
     printed = run("double_well")
     for crossed, expected, distance, floor in numbers(
@@ -107,10 +114,9 @@ def test_double_well(run, tmp_path):
         assert distance <= 1.3 * floor
     ((gap,),) = numbers(printed, r"Boltzmann's: #")
     assert gap < 1e-10
-    assert (tmp_path / "double_well.png").stat().st_size > 10_000
 
 
-def test_rotating_drift(run, tmp_path):
+def test_rotating_drift(run):
     printed = run("rotating_drift")
     still, turning = numbers(printed, r"σ = # ± #, grid #")
     assert still[0] < 0.05
@@ -119,39 +125,34 @@ def test_rotating_drift(run, tmp_path):
     assert abs(rate - grid) < 5 * error + 0.1 * grid
     for largest, right, apart in numbers(printed, r"current #, grid #, apart by #"):
         assert abs(largest - right) <= apart < 0.03
-    assert (tmp_path / "rotating_drift.png").stat().st_size > 10_000
 
 
-def test_double_well_noising(run, tmp_path):
+def test_double_well_noising(run):
     # of few steps; the header has the numbers of all of them
     printed = run("double_well_noising")
     for _, error in numbers(printed, r"t = #: relative error of the score # %"):
         assert error < 40
     for (distance,) in numbers(printed, r"W1 to the data #"):
         assert distance < 0.3
-    assert (tmp_path / "double_well_noising.png").stat().st_size > 10_000
 
 
-def test_critically_damped(run, tmp_path):
+def test_critically_damped(run):
     # of few steps; what is at rest is 0.9 away, and the header has the numbers of all steps
     printed = run("critically_damped")
     for distance, floor in numbers(printed, r"to other data #; of data themselves #"):
         assert distance < 0.3
         assert floor < 0.15
-    assert (tmp_path / "critically_damped.png").stat().st_size > 10_000
 
 
-def test_heat_equation(run, tmp_path):
+def test_heat_equation(run):
     # of few steps; the header has the numbers of all of them
     printed = run("heat_equation")
     rows = numbers(printed, r"energy distance to other digits #, sliced W2 #")
     for made, floor, rest in zip(*rows, strict=True):
         assert floor < made < rest
-    assert (tmp_path / "heat_equation.png").stat().st_size > 10_000
-    assert (tmp_path / "heat_equation_path.png").stat().st_size > 10_000
 
 
-def test_phi4(run, tmp_path):
+def test_phi4(run):
     # few fields, and few steps of training, which generate nothing yet; the header has all of it
     printed = run("phi4")
     rows = numbers(printed, r"simulated # ± #, generated # ± #")
@@ -160,11 +161,9 @@ def test_phi4(run, tmp_path):
         rows, (0.4232, 10.04, 55.9, 0.4882), (1e-3, 0.06, 0.2, 1.4e-3), strict=True
     ):
         assert abs(found - known) < 5 * (error**2 + of_known**2) ** 0.5
-    assert (tmp_path / "phi4.png").stat().st_size > 10_000
-    assert (tmp_path / "fields.png").stat().st_size > 10_000
 
 
-def test_neural_sde(run, tmp_path):
+def test_neural_sde(run):
     # of few steps; a drift of 0 is off by 100 %, and the header has the numbers of all steps
     printed = run("neural_sde")
     whole, runs = (held for (held,) in numbers(printed, r"differentiable=.*: # MB"))
@@ -173,10 +172,9 @@ def test_neural_sde(run, tmp_path):
     ((noise, right, off),) = numbers(printed, r"noise # for #; drift off by # %")
     assert abs(noise - right) < 0.4
     assert off < 80
-    assert (tmp_path / "neural_sde.png").stat().st_size > 10_000
 
 
-def test_vae_digits(run, tmp_path):
+def test_vae_digits(run):
     # the Gaussian is that of the header; few steps have not beaten it
     printed = run("vae_digits")
     assert numbers(printed, r"log p = # nats") == [(4.8,)]
@@ -184,20 +182,18 @@ def test_vae_digits(run, tmp_path):
         assert latents in (2, 8)
         assert -200 < elbo < tight < 4.8
         assert kl > 0
-    assert (tmp_path / "vae_digits.png").stat().st_size > 10_000
 
 
 def test_own_drift(run):
     assert within(run("own_drift")) == 5
 
 
-def test_train_and_compare_samplers(run, tmp_path):
+def test_train_and_compare_samplers(run):
     printed = run("train_and_compare_samplers")
     rows = numbers(printed, r"nfe = +#, SW2 = #")
     assert [nfe for nfe, _ in rows[:4]] == [200, 150, 25, 50]
     floor = rows[-1][1]
     assert all(distance < 4 * floor for _, distance in rows)
-    assert (tmp_path / "samplers.png").stat().st_size > 10_000
 
 
 def test_ddpm_is_discretised_vp(run):
@@ -245,16 +241,15 @@ def test_foreign_network(run):
         assert third < 3 * theirs
 
 
-def test_overview(run, tmp_path):
+def test_overview(run):
     printed = run("overview")
     ((reverse, flow),) = numbers(printed, r"reverse SDE #, probability flow #")
     # 20,000 samples each: 0.7 to four standard errors
     assert reverse == pytest.approx(0.7, abs=0.013)
     assert flow == pytest.approx(0.7, abs=0.013)
-    assert (tmp_path / "overview.png").stat().st_size > 10_000
 
 
-def test_kramers_turnover(run, tmp_path):
+def test_kramers_turnover(run):
     printed = run("kramers_turnover")
     rows = numbers(printed, r"γ = #: kinetic #, simulated # ± #")
     for (friction, exact, mean, error), oracle in zip(
@@ -262,10 +257,9 @@ def test_kramers_turnover(run, tmp_path):
     ):
         assert exact == pytest.approx(oracle, rel=1e-3), friction
         assert abs(mean - exact) < 5 * error, friction
-    assert (tmp_path / "kramers_turnover.png").stat().st_size > 10_000
 
 
-def test_kramers_escape(run, tmp_path):
+def test_kramers_escape(run):
     printed = run("kramers_escape")
     assert within(printed) == 1
     rows = numbers(printed, r"ΔU = +# kT: rate #, half the gap #, Kramers #, off by +# %")
@@ -274,31 +268,27 @@ def test_kramers_escape(run, tmp_path):
         # those that come back at once, and Laplace's method: both of order 1/ΔU
         assert height < 4 or abs(gap / rate - 1) < 0.2 / height
         assert height < 4 or 0 < off < 70 / height
-    assert (tmp_path / "kramers_escape.png").stat().st_size > 10_000
 
 
-def test_tilted_washboard(run, tmp_path):
+def test_tilted_washboard(run):
     printed = run("tilted_washboard")
     assert within(printed) == 8
-    assert all(off < 1e-8 for (off,) in numbers(printed, r"the integrals differ by #"))
-    assert (tmp_path / "tilted_washboard.png").stat().st_size > 10_000
+    assert all(off < 1e-8 for (off,) in numbers(printed, r"solver #"))
 
 
-def test_jarzynski_crooks(run, tmp_path):
+def test_jarzynski_crooks(run):
     printed = run("jarzynski_crooks")
     assert within(printed) == 7
     assert all(found < 2.47 for (found,) in numbers(printed, r"KS # < 2.47"))
-    assert (tmp_path / "jarzynski_crooks.png").stat().st_size > 10_000
 
 
-def test_fit_potential(run, tmp_path):
+def test_fit_potential(run):
     printed = run("fit_potential")
     assert within(printed) == 4
     assert numbers(printed, r"differ by at most #")[0][0] < 1e-3
-    assert (tmp_path / "fit_potential.png").stat().st_size > 10_000
 
 
-def test_ito_or_stratonovich(run, tmp_path):
+def test_ito_or_stratonovich(run):
     printed = run("ito_or_stratonovich")
     # 200 steps: a weak error of 1e-3 at most beside the standard error
     for mean, error, exact in numbers(printed, r"mean # ± #, exact #"):
@@ -306,16 +296,14 @@ def test_ito_or_stratonovich(run, tmp_path):
     rows = numbers(printed, r"moments #, #, TV #")
     assert len(rows) == 3
     assert max(max(row) for row in rows) < 1e-5
-    assert (tmp_path / "ito_or_stratonovich.png").stat().st_size > 10_000
 
 
-def test_matrix_noise_readings(run, tmp_path):
+def test_matrix_noise_readings(run):
     # weak order 2: at 40 steps a tenth of a standard error
     assert within(run("matrix_noise_readings")) == 8
-    assert (tmp_path / "matrix_noise_readings.png").stat().st_size > 10_000
 
 
-def test_boltzmann_digits(run, tmp_path):
+def test_boltzmann_digits(run):
     printed = run("boltzmann_digits")
     assert numbers(printed, r"largest weight #")[0][0] > 1
     ours, pixels = numbers(printed, r"digits: # nats, by pixels that know of no other #")[0]
@@ -323,10 +311,9 @@ def test_boltzmann_digits(run, tmp_path):
     assert ours > -23
     assert within(printed) == 1
     assert numbers(printed, r"cover it in # of #") == [(5, 5)]
-    assert (tmp_path / "boltzmann_digits.png").stat().st_size > 10_000
 
 
-def test_chemical_langevin(run, tmp_path):
+def test_chemical_langevin(run):
     # the Langevin equation itself is off by a hundredth; 5 standard errors beside it
     printed = run("chemical_langevin")
     rows = numbers(printed, r"Langevin # ± #, master equation #")
@@ -334,20 +321,18 @@ def test_chemical_langevin(run, tmp_path):
     for found, error, exact in rows:
         assert abs(found - exact) < 5 * error + 0.015
     assert rows[0][2] > 0.9 > rows[1][2] > 0.7 > rows[2][2]
-    assert (tmp_path / "chemical_langevin.png").stat().st_size > 10_000
 
 
-def test_energy_ring(run, tmp_path):
+def test_energy_ring(run):
     printed = run("energy_ring")
     # few steps of few samples are some way off
     distance, steps, lost = numbers(printed, r"truth: #, after # steps, # chains lost")[0]
     assert distance < 0.45
     assert (steps, lost) == (300, 0)
     assert within(printed) == 1
-    assert (tmp_path / "energy_ring.png").stat().st_size > 10_000
 
 
-def test_error_budget(run, tmp_path):
+def test_error_budget(run):
     printed = run("error_budget")
     ((early, prior, score, accuracy),) = numbers(
         printed, r"early stopping #, prior mismatch #, score error #, accuracy #"
@@ -355,19 +340,17 @@ def test_error_budget(run, tmp_path):
     assert accuracy < 0.01 * early
     for _, steps, whole in numbers(printed, r"N = +#: time discretisation #, whole #"):
         assert whole <= early + prior + score + steps + 0.1 * whole  # printed with two digits
-    assert (tmp_path / "error_budget.png").stat().st_size > 10_000
 
 
-def test_kramers_ensemble(run, tmp_path):
+def test_kramers_ensemble(run):
     # Heun's own error at dt = 0.04 is below one standard error of 200,000 trajectories
     printed = run("kramers_ensemble")
     assert within(printed) == 3
     ((kramers,),) = numbers(printed, r"formula: +#")
     assert kramers > 0.0175  # above the exact rate, by 17 %
-    assert (tmp_path / "kramers_ensemble.png").stat().st_size > 10_000
 
 
-def test_average_to_tolerance(run, tmp_path):
+def test_average_to_tolerance(run):
     # half widths of 95 %: 2 of them are 4 standard errors beside the bias
     printed = run("average_to_tolerance")
     assert within(printed, standard_errors=2) == 4
@@ -376,10 +359,9 @@ def test_average_to_tolerance(run, tmp_path):
     ((slope, order),) = numbers(printed, r"tolerance\^#; variance .* dt\^#")
     assert slope == pytest.approx(-2, abs=0.3)  # pilots count at wide tolerances
     assert order == pytest.approx(2, abs=0.2)
-    assert (tmp_path / "average_to_tolerance.png").stat().st_size > 10_000
 
 
-def test_gaussian_reverse(run, tmp_path):
+def test_gaussian_reverse(run):
     printed = run("gaussian_reverse")
     powers = [power for *_, power in numbers(printed, r"KL # at dt = #, # at #, as dt\^#")]
     linear, well, _, changed = powers  # of these steps multiplicative noise is far from its limit
@@ -391,10 +373,9 @@ def test_gaussian_reverse(run, tmp_path):
     )
     assert relaxation == pytest.approx(5.49, abs=0.01)
     assert time == pytest.approx(11.4, abs=0.1)
-    assert (tmp_path / "gaussian_reverse.png").stat().st_size > 10_000
 
 
-def test_inverse_problem(run, tmp_path):
+def test_inverse_problem(run):
     printed = run("inverse_problem")
     (weights,) = numbers(printed, r"weights #, #, #")
     rows = dict(re.findall(r"(\w+) +SW2 = ([\d.]+)", printed))
@@ -404,10 +385,9 @@ def test_inverse_problem(run, tmp_path):
     ((share,),) = numbers(printed, r"exact .* state #")
     # 4,000 samples, and some are nearer to another mean
     assert share == pytest.approx(weights[1], abs=0.05)
-    assert (tmp_path / "inverse_problem.png").stat().st_size > 10_000
 
 
-def test_train_on_files(run, tmp_path):
+def test_train_on_files(run):
     """Rows and steps are counted, and a run that has ended is not done again."""
     printed = run("train_on_files")
     assert numbers(printed, "# MB on disk, # rows in # steps") == [(0.3, 15360, 30)]
@@ -415,10 +395,9 @@ def test_train_on_files(run, tmp_path):
     assert count == 3
     assert last < first < 1.1  # that of no network is 1
     assert "0 steps to take, the same losses: True" in printed
-    assert (tmp_path / "train_on_files.png").stat().st_size > 10_000
 
 
-def test_two_decompositions(run, tmp_path):
+def test_two_decompositions(run):
     printed = run("two_decompositions")
     row = r"x # +# +# ± # +# +# ± # +# +# ± # +# +#"
     for factor, levels, *ways, other in numbers(printed, row):
@@ -431,10 +410,9 @@ def test_two_decompositions(run, tmp_path):
             assert variances[0] < 0.6 * variances[2] < 0.3 * variances[1]
         if factor == 1:
             assert variances[0] == 0
-    assert (tmp_path / "two_decompositions.png").stat().st_size > 10_000
 
 
-def test_learned_schedule(run, tmp_path):
+def test_learned_schedule(run):
     printed = run("learned_schedule")
     row = r"# ± # +var +# +# ± # +var +# +30 steps +#"
     learned, level, cosine, linear = numbers(printed, row)
@@ -448,10 +426,9 @@ def test_learned_schedule(run, tmp_path):
     assert min(cosine[2], linear[2]) > 10 * learned[2]
     assert min(cosine[5], linear[5]) > 5 * learned[5]
     assert level[2] > 2 * learned[2]
-    assert (tmp_path / "learned_schedule.png").stat().st_size > 10_000
 
 
-def test_three_routes(run, tmp_path):
+def test_three_routes(run):
     printed = run("three_routes")
     ((exact, floor),) = numbers(printed, "exact log p # nats, SW2 of fresh data #")
     assert floor < 0.25  # of 500 points
@@ -461,4 +438,3 @@ def test_three_routes(run, tmp_path):
         assert below == pytest.approx(exact - bound, abs=0.002)
         assert 0 < below < 1.5  # a bound is below: 0.02 is the scatter of 500 differences
         assert off < 0.6
-    assert (tmp_path / "three_routes.png").stat().st_size > 10_000

@@ -17,7 +17,10 @@ _REACH = 3.5  # standard errors that are drawn to both sides, at least
 
 
 def estimates(
-    rows: Mapping[str, tuple[float, float, float]], *, panel: Axes | None = None
+    rows: Mapping[str, tuple[float, float, float]],
+    *,
+    reference: str = "exact",
+    panel: Axes | None = None,
 ) -> Figure:
     """Draw estimates beside exact values: z = (estimate − exact)/standard error, one row each.
 
@@ -26,6 +29,7 @@ def estimates(
 
     Args:
         rows: (estimate, its standard error, exact value) by name.
+        reference: What the third numbers are.
         panel: Axes of a larger picture to draw on; None makes a figure.
 
     Returns:
@@ -51,11 +55,11 @@ def estimates(
     panel.axvspan(-1, 1, color=style.GREY, alpha=0.15, lw=0)
     panel.axvline(0, color=style.INK, lw=style.THIN, ls=style.DASHED)
     panel.errorbar(z, at, xerr=1.0, fmt="o", ms=4, lw=style.LINE, color=style.BLUE)
-    panel.set_yticks(at, [f"{name}\n{_written(*row)}" for name, row in found.items()])
+    panel.set_yticks(at, [f"{name}\n{_written(*row, reference)}" for name, row in found.items()])
     panel.tick_params(axis="y", labelsize=style.TICK)
     panel.set(xlim=(-reach, reach), ylim=(-0.6, len(z) - 0.4))
     panel.set_ylabel("estimate of")
-    panel.set_xlabel("(estimate − exact)/standard error")
+    panel.set_xlabel(f"(estimate − {reference})/standard error")
     panel.grid(visible=False, axis="y")
     return panel.get_figure(root=True)  # type: ignore[return-value]
 
@@ -85,10 +89,10 @@ def _checked(rows: object) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def _written(value: float, error: float, exact: float) -> str:
+def _written(value: float, error: float, exact: float, reference: str) -> str:
     """Return the numbers to two digits of the error."""
     digits = max(0, 1 - math.floor(math.log10(error)))
     if digits > 5 or max(abs(value), abs(exact)) >= 1e6:
-        return f"{value:.4g} ± {error:.2g}, exact {exact:.5g}".replace("-", "−")
-    text = f"{value:.{digits}f} ± {error:.{digits}f}, exact {exact:.{digits}f}"
+        return f"{value:.4g} ± {error:.2g}, {reference} {exact:.5g}".replace("-", "−")
+    text = f"{value:.{digits}f} ± {error:.{digits}f}, {reference} {exact:.{digits}f}"
     return text.replace("-", "−")

@@ -202,6 +202,15 @@ def _barriers(u: style.Array, mean: style.Array) -> tuple[float, float]:
     return float(levels.min()) - 0.15 * height, float(levels.max()) + 0.3 * height
 
 
+def _width(density: PlaneDensity) -> float:
+    """Return how wide a picture of the plane is in inches, 4.6 high, without white margins."""
+    if density.phase_space:
+        return 5.4
+    x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))
+    (left, right), (low, high) = style.where_seen(x, p.max(1)), style.where_seen(y, p.max(0))
+    return min(9.0, max(4.2, 1.7 + 3.9 * (right - left) / (high - low)))
+
+
 def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     """Draw a density of the plane as colour, and its current as arrows.
 
@@ -215,7 +224,7 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     """
     check_kind("density", density, PlaneDensity, "a PlaneDensity")
     x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))
-    figure, panel = style.one_panel(5.4, 4.6)
+    figure, panel = style.one_panel(_width(density), 4.6)
     image = style.shaded(panel, x, y, p, Normalize(vmin=0))
     second = "v" if density.phase_space else "y"
     style.colorbar(figure, panel, image, f"density p(x, {second})", aspect=20, extend="neither")

@@ -11,6 +11,8 @@ import sdegen as sg
 from sdegen import plots
 from sdegen.app.report import Claim, Report
 from sdegen.observables.passages import Passages
+from sdegen.plots import style
+from sdegen.plots.tiles import tiles
 from sdegen.verification.budget import ErrorBudget, ErrorTerm
 from sdegen.verification.noising import certify_noising
 from tests.cures.common import BM, F64, FLOW, GRID, OU, TWO, VP, T, column, simulate
@@ -23,6 +25,10 @@ _EXPLODES = sg.ItoProcess(lambda x: x**3, 0.0)
 
 def _normals(std):
     return std * torch.randn(4000, 1, generator=torch.Generator().manual_seed(0), dtype=F64)
+
+
+def _panel():
+    return style.panels("A", 3.0, 3.0)[1]["A"]
 
 
 def _walked(brownian):
@@ -297,6 +303,11 @@ FOLLOWED = {
         r"must have a result, but is empty; pass \{'name': result\}",
         lambda: plots.survival({}),
         lambda: _drawn(plots.survival({"name": _PASSED})),
+    ),
+    "tiles of another shape": (
+        r"images must have shape \(n, height, width\), but have",
+        lambda: tiles(_panel(), torch.zeros(4, 16)),
+        lambda: tiles(_panel(), torch.zeros(4, 16).reshape(4, 4, 4)),
     ),
     "no estimates": (
         r"must have an estimate, but is empty; pass",

@@ -30,7 +30,9 @@ def test_estimates_stand_at_their_deviations_and_say_their_numbers():
 
 def test_they_are_drawn_on_a_panel_that_is_given():
     figure, axes = style.panels("AB", 8.0, 3.0)
-    assert sg.plots.estimates(ROWS, panel=axes["B"]) is figure
+    assert sg.plots.estimates(ROWS, reference="simulated", panel=axes["B"]) is figure
     assert not axes["A"].lines
+    assert axes["B"].get_xlabel() == "(estimate − simulated)/standard error"
+    assert axes["B"].get_yticklabels()[0].get_text() == "mean\n0.520 ± 0.020, simulated 0.500"
     with pytest.raises(TypeError, match=r"panel must be one of the axes that plots.style"):
         sg.plots.estimates(ROWS, panel=3)
