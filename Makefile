@@ -1,6 +1,7 @@
 # make demo    the main job, in under five minutes, with a report at the end
 # make test    the tests, less those that take many seconds each (marked slow)
 # make test-all    all of them
+# make examples-full    every example whole, its printed numbers held against its header (about 20 minutes of CPU)
 # make lint    ruff and mypy --strict
 # make docs    the site, in docs/_build/html; make linkcheck asks its external links
 # Each makes .venv once, with the tested versions of constraints.txt.
@@ -8,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all lint format bench docs linkcheck
+.PHONY: demo test test-all examples-full lint format bench docs linkcheck
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
@@ -28,6 +29,10 @@ test: .venv/.installed
 test-all: .venv/.installed
 	@echo "sdegen: running all tests on $$(nproc 2>/dev/null || echo 2) cores …"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+examples-full: .venv/.installed
+	@echo "sdegen: running the examples whole, two at a time (half an hour) …"
+	@$(BIN)/python tests/examples_full.py
 
 lint: .venv/.installed
 	@echo "sdegen: linting …"

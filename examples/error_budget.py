@@ -9,7 +9,7 @@ most; from 200 on it is the score that a better sampler needs. The score error i
 training, which follows the last bit of its arithmetic: other weights ended at 9.1e-03, 9.5e-03 and
 1.2e-02.
 
-Total variations; the first three are the same for all N. It prints, in 21 s of one core::
+Total variations; the first three are the same for all N. It prints, in 25 s of one core::
 
     early stopping 7.3e-03, prior mismatch 8.1e-06, score error 1.1e-02, accuracy 2.5e-06
     N =    10: time discretisation 3.2e-01, whole 3.2e-01

@@ -5,12 +5,12 @@ A diffusion model draws each step backwards from a Gaussian. q(x_{t-dt} | x_t) b
 far that is from the truth: KL(q ‖ Gaussian of its moments), averaged over p_t. With additive noise
 it falls as dt³ in the end, linear drift or not: any such process may noise data. With
 multiplicative noise it falls as dt only; but in the coordinate u = ∫dx/g the same process has
-additive noise, and dt³ is back. It prints, in 13 s of one core::
+additive noise, and dt³ is back. It prints, in 16 s of one core::
 
     VP, linear drift           KL 8.5e-03 at dt = 0.32, 3.9e-06 at 0.04, as dt^3.24
     double well                KL 9.3e-03 at dt = 0.32, 4.3e-05 at 0.04, as dt^2.71
     multiplicative noise       KL 4.8e-03 at dt = 0.32, 4.0e-04 at 0.04, as dt^0.70
-    the same, in u = int dx/g  KL 9.2e-03 at dt = 0.32, 8.2e-07 at 0.04, as dt^3.76
+    the same, in u = ∫dx/g     KL 9.2e-03 at dt = 0.32, 8.2e-07 at 0.04, as dt^3.76
     VP at dt = 0.04: KL with DDPM's beta 1.7e-04, with beta tilde 6.0e-04
     1/lambda of the double well is 5.49; from x = -1, KL to rest is 0.01 at t = 11.4
 """

@@ -3,7 +3,7 @@
 
 A trap is dragged so fast that 2 T and more is dissipated: W is Gaussian (KS, √n times their
 distance, alarms above 2.47), and the mean of exp(−W/T) is 1. Then one is made four times as stiff
-and softened again: the laws of W and −W cross at ΔF = ln(4)/2. It prints, in 15 s of one core::
+and softened again: the laws of W and −W cross at ΔF = ln(4)/2. It prints, in 17 s of one core::
 
     overdamped: <W> 2.0019 ± 0.0020, exact 1.9992; ΔF -0.0105 ± 0.0104, exact 0; KS 1.38 < 2.47
     phase space: <W> 2.7816 ± 0.0024, exact 2.7835; ΔF 0.0023 ± 0.0164, exact 0; KS 0.93 < 2.47

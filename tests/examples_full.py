@@ -53,6 +53,14 @@ def run(name):
     return printed.rstrip("\n"), used.ru_utime + used.ru_stime, picture
 
 
+def attempt(name):
+    """Run an example, or return why it failed, so that the others run all the same."""
+    try:
+        return run(name)
+    except (RuntimeError, OSError) as error:
+        return error
+
+
 def differences(said, printed):
     """Return the lines that are printed and not said: "said | printed"."""
     if shape(said) != shape(printed):
@@ -114,7 +122,12 @@ def main():
     asked = parser.parse_args()
     names, wrong = asked.names or NAMES, []
     with ThreadPoolExecutor(2) as pool:
-        for name, (printed, seconds, picture) in zip(names, pool.map(run, names), strict=True):
+        for name, result in zip(names, pool.map(attempt, names), strict=True):
+            if isinstance(result, Exception):
+                sys.stdout.write(f"{result}\n")
+                wrong.append(name)
+                continue
+            printed, seconds, picture = result
             found = differences(header(name), printed)
             sys.stdout.write("\n  ".join([f"{name}: {seconds:.0f} CPU s", *found]) + "\n")
             sys.stdout.flush()
@@ -127,7 +140,7 @@ def main():
             elif found:
                 wrong.append(name)
     if wrong:
-        sys.exit(f"not what the headers say: {', '.join(wrong)}")
+        sys.exit(f"not what the headers say, or failed: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":
