@@ -7,12 +7,15 @@ certified. The total variation between the two is printed beside what as many ex
 show, and the stationary density is held against Boltzmann's, e^(−U/D) with U = x⁴/4 − x²/2 and D =
 0.7²/2.
 
-It prints, in 7 s of one core::
+It prints, in 8 s of one core::
 
     t =  1: crossed 0.0581, by the density 0.0583; total variation 0.0107, floor 0.0107
     t =  5: crossed 0.2883, by the density 0.2863; total variation 0.0121, floor 0.0127
     t = 10: crossed 0.4122, by the density 0.4140; total variation 0.0141, floor 0.0130
     stationary density against Boltzmann's: 7e-15
+    10000 trajectories follow the law that is believed (bias of the step: 0.002). At t = 10
+    10000 of them show a mean that is off by 0.03, or a standard deviation by 2.4 %, nine
+    times in ten; less may be unseen.
 """
 
 import textwrap

@@ -43,8 +43,8 @@ for key, t, p in zip("ABCD", TIMES, path.p[1:], strict=True):
     seen = p > 1e-3 * p.max()
     axes[key].plot(nodes[seen], exact[seen], color=style.INK, lw=4, alpha=0.3)
     axes[key].plot(nodes[seen], learned[seen])
-    axes[key].set(xlabel="position x", ylabel="∇ log p(x, t)", ylim=(-9, 9))
-    style.title(axes[key], f"t = {t}: exact (grey), learned off by {100 * error.sqrt():.1f} %")
+    axes[key].set(xlabel="position x", ylabel="∇ log p (grey: exact)", ylim=(-9, 9))
+    style.title(axes[key], f"t = {t}: learned, off by {100 * error.sqrt():.1f} %")
 ends, fresh = model.draw_prior(8192, rng=1), law.sample(8192, rng=2, dtype=torch.float32)
 for name, eta in (("SDE", 1.0), ("flow", 0.0)):
     back = sg.ReverseSDE(sde, model.score, eta)

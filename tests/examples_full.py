@@ -74,9 +74,12 @@ def small(picture):
     """Return a PNG of at most `MOST` bytes: as it is, with fewer colours, or smaller too."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     while len(picture) > MOST:
-        held = io.BytesIO()
-        image.quantize(256, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
-        picture = held.getvalue()
+        for colours in (256, 64):
+            held = io.BytesIO()
+            image.quantize(colours, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
+            picture = held.getvalue()
+            if len(picture) <= MOST:
+                return picture
         image = image.resize([round(0.9 * side) for side in image.size], Image.Resampling.LANCZOS)
     return picture
 
