@@ -5,7 +5,7 @@ Left, a double well: the Fokker–Planck density of dX = (X − X³) dt + 0.7 dW
 trajectories, and all of them at the end. Right, a diffusion model of a mixture with its exact
 score: the density of the noising VP-SDE as colour, the reverse SDE as thin lines, the probability
 flow in red, and what both have made beside the data. The right mode has the weight 0.7. It prints,
-in 6 s of one core::
+in 10 s of one core::
 
     weight of the mode at +1: reverse SDE 0.695, probability flow 0.702
 """

@@ -4,13 +4,16 @@
 First a driven, damped particle, dX = (−X + sin 3t) dt + 0.5 dW: its mean does not feel the noise.
 Then noise that grows with the state, dX = −0.5 X dt + 0.8 X dW, which is no equation yet: taking X
 dW before the step (Itô), in its middle (Stratonovich) or after it (Klimontovich) gives three
-processes, with means e^(−0.5 t + 0.64 α t), α = 0, ½, 1. It prints, in 4 s of one core::
+processes, with means e^(−0.5 t + 0.64 α t), α = 0, ½, 1. It prints, in 7 s of one core::
 
     driven, t = 1: mean 0.4219 ± 0.0010, exact 0.4215
     driven, t = 2: mean -0.2735 ± 0.0011, exact -0.2754
     ito         : mean 0.6041 ± 0.0018, exact 0.6065
     stratonovich: mean 0.8329 ± 0.0025, exact 0.8353
     klimontovich: mean 1.1471 ± 0.0034, exact 1.1503
+    10000 trajectories follow the law that is believed (bias of the step: 0.001). At t = 2
+    10000 of them show a mean that is off by 0.024, or a standard deviation by 5.1 %, nine
+    times in ten; less may be unseen.
 """
 
 import math

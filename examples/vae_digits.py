@@ -5,7 +5,7 @@ Each pixel has a spread of its own, which is learned. The map shows what places 
 decode to, spaced so that N(0, I) puts the same mass into each cell; beside it lie the posterior
 means of unseen digits, whose bound has to beat a Gaussian of the data's covariance.
 
-It prints, in 46 s of one core::
+It prints, in 58 s of one core::
 
     Gaussian:  log p = 4.8 nats a digit
     2 latents: log p ≥ -1.2, and by 64 importance weights 0.1; KL to the prior 4.5

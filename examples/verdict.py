@@ -4,7 +4,7 @@
 A NumPy loop for a particle in the double well U = x⁴/4 − x²/2 at temperature T is judged by its
 steps, and so is one whose author forgot the 2 in √(2T dt). Nothing of this library took part in
 either. What is believed is dX = −U'(X) dt + √(2T) dW. The picture is of the wrong one: errors of
-drift and noise along x, and the noise itself. It prints, in 7 s of one core::
+drift and noise along x, and the noise itself. It prints, in 8 s of one core::
 
     right: passed is True, variance of the noise / believed 1.002
       drift off by at most 2.2 standard errors, in 24 parts of the line
