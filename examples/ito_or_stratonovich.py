@@ -5,7 +5,7 @@ dX = μ X dt + σ X ∘ dW: where in its step the noise reads X, at the beginnin
 middle (Stratonovich, ½) or at the end (Klimontovich, 1), is part of the model. The law is known:
 log X_t ~ N((μ − (1 − 2α) σ²/2) t, σ² t), E X_t = e^{(μ + ασ²) t}, E X_t² = e^{σ²t} (E X_t)². The
 Fokker–Planck density and an ensemble of trajectories are judged by it: the mean, the relative
-errors of both moments and a total variation. It prints, in 6 s of one core::
+errors of both moments and a total variation. It prints, in 9 s of one core::
 
     ito          : mean 1.2197 ± 0.0021, exact 1.2214; moments 7e-09, 2e-08, TV 4e-09
     stratonovich : mean 1.3819 ± 0.0023, exact 1.3840; moments 7e-09, 3e-08, TV 3e-09

@@ -5,7 +5,7 @@ U = x⁴/4 − x²/2, ΔU = 4 T, m = 1. With strong friction a particle diffuses
 weak friction its energy diffuses. Kramers' rate, λ ≈ 2 (√(γ²/4 + 1) − γ/2) ω₀/2π e^(−ΔU/T), is for
 the former; A(δ)²/A(2δ) times it, δ = γ S/T, S = 4/3 the action of an orbit at the barrier, for all
 γ at ΔU ≫ T (Mel'nikov and Meshkov 1986; 4 to 20 % high here). The first eigenvalue of the kinetic
-equation is the rate, with which ⟨x(0) x(t)⟩ of particles decays. It prints, in 6 s of one core::
+equation is the rate, with which ⟨x(0) x(t)⟩ of particles decays. It prints, in 7 s of one core::
 
     γ = 0.2: kinetic 5.1564e-03, simulated 5.27e-03 ± 3.1e-04
     γ = 1.0: kinetic 4.8444e-03, simulated 5.24e-03 ± 3.2e-04

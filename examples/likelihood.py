@@ -3,7 +3,7 @@
 
 The score of this mixture is exact, and so is its density: what ``log_likelihood`` finds is checked
 point by point, in nats. N(0, I) for the law at t_max and t_min for 0 are approximations of the
-model. Last, Hutchinson's estimate of the divergence. It prints, in 10 s of one core::
+model. Last, Hutchinson's estimate of the divergence. It prints, in 12 s of one core::
 
     error of log p                  mean      largest   evaluations
     dopri5, tolerance 1e-6        -6.5e-07   2.1e-04    110
@@ -11,7 +11,7 @@ model. Last, Hutchinson's estimate of the divergence. It prints, in 10 s of one 
     Heun, 500 steps                8.1e-06   1.4e-03   1000
     N(0, I) for the law at t_max  -1.2e-04   7.7e-03
     t_min for 0                   -2.7e-05   1.9e-02
-    16 gaussian   probes: spread 0.535, standard error as reported 0.537
+    16 gaussian   probes: spread 0.535, standard error as reported 0.534
     16 rademacher probes: spread 0.129, standard error as reported 0.133
 """
 

@@ -3,7 +3,7 @@
 
 A spiral of 400,000 points is written to a .npy file, 400 times what a step needs. ``train`` maps
 it into memory and reads the rows of each step alone; beside checkpoints, the folder gets a line of
-JSON every few steps, read back here. It prints, in 5 s of one core::
+JSON every few steps, read back here. It prints, in 7 s of one core::
 
     6.4 MB on disk, 102400 rows in 200 steps of 512
     20 lines of metrics, loss 0.9 at first and 0.4 at last

@@ -4,7 +4,7 @@
 The bound of T latent levels is written by consistency, log q(x_t | x_{t−1}) − log p(x_t | x_{t+1})
 on triples of one path, or by denoising, KL(q(x_{t−1} | x_t, x_0) ‖ p(x_{t−1} | x_t)). Averaged as
 far as is known, consistency varies more; over independent x_{t−1} and x_{t+1} it is another
-number. The model has means that are exact or × 1.1. It prints, in 7 s of one core::
+number. The model has means that are exact or × 1.1. It prints, in 9 s of one core::
 
     means   T             path    var      consistency    var        denoising    var   other
     x 1.0   2  -0.894 ± 0.000    0.00  -0.890 ± 0.007    0.87  -0.895 ± 0.007    0.85    -0.9
