@@ -21,14 +21,7 @@ data.checkerboard data.dequantise data.digits data.eight_gaussians data.redequan
 data.swiss_roll data.to_levels data.two_moons error_budget error_budgets fp_residual identities
 metrics metrics.NodalDensity metrics.energy_distance metrics.kolmogorov_smirnov metrics.mmd
 metrics.nearest_distance metrics.sliced_wasserstein metrics.total_variation metrics.wasserstein_1d
-plots plots.certificate plots.convergence plots.correlation plots.current plots.denoising_strip
-plots.density_and_particles plots.density_gif plots.density_heatmap plots.density_ridge
-plots.displacement plots.error_budget plots.first_passage plots.histogram plots.image_sheet
-plots.innovations plots.loss_by_level plots.loss_curve plots.pareto plots.particles
-plots.particles_gif plots.paths plots.phase_space plots.plane plots.power_spectrum
-plots.radial_distribution plots.relaxation_gif plots.reverse_kernels plots.samples_2d
-plots.score_residuals plots.space_time plots.spectrum plots.stationary plots.survival report
-report.Claim report.Report report.Verdict reverse_kernel sampler_errors save_certificate
+report report.Claim report.Report report.Verdict reverse_kernel sampler_errors save_certificate
 score_residuals step_bias training.Callback training.JSONLines training.StepReport
 training.TensorBoard variational.DivergenceEstimate
 """
