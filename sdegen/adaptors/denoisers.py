@@ -63,7 +63,9 @@ class Conditional(nn.Module):
     ) -> None:
         super().__init__()
         check_count("classes", classes)
-        self.network, self.classes, self.none = network, classes, none
+        self.network = network
+        self.classes: int = classes
+        self.none: int | None = none
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:
         """Ask the network with labels 0 … n, shape (batch,), or with its label for none.
@@ -98,6 +100,8 @@ class Denoiser(nn.Module):
         super().__init__()
         check_kind("model", model, ScoreModel, "a ScoreModel")
         self.model = model
+        self.sigma_min: float
+        self.sigma_max: float
         self.sigma_min, self.sigma_max = noise_levels(model.path)
 
     def forward(self, x: State, sigma: Time | float, labels: Tensor | None = None) -> State:

@@ -44,12 +44,13 @@ class DiffusersUNet(nn.Module):
 
     def __init__(self, model: ScoreModel, times: Tensor, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.model, self.times = model, times
+        self.model: ScoreModel = model
+        self.times: Tensor = times
         check_signal(model.path, "a table of levels")
-        self.levels = model.path.kernel.log_ratio(times)
+        self.levels: Tensor = model.path.kernel.log_ratio(times)
         size = tuple(shape[1:])
         square = len(size) == 2 and size[0] == size[1]
-        self.config = SimpleNamespace(
+        self.config: SimpleNamespace = SimpleNamespace(
             in_channels=shape[0], out_channels=shape[0], sample_size=size[0] if square else size
         )
 

@@ -67,7 +67,9 @@ class Estimate:
     ) -> None:
         self._sampler, self._problem, self._wanted = sampler, problem, wanted
         self._on_plan = on_plan
-        self.first, self.last, self.begun = 0, 0, False
+        self.first: int = 0
+        self.last: int = 0
+        self.begun: bool = False
 
     def run(self) -> None:
         """Sample until the interval is as narrow as was asked."""
@@ -150,7 +152,9 @@ class Estimate:
 
     def _begin(self, first: int) -> None:
         """Begin with a level, and two finer ones at least."""
-        self.first, self.last, self.begun = first, max(self.last, first + 2), False
+        self.first = first
+        self.last = max(self.last, first + 2)
+        self.begun = False
         if self.last > _FINEST:
             raise NonFiniteError(
                 f"trajectories are lost or far out after 2**{first - 1} steps too. {_EARLIER}"

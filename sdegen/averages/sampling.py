@@ -196,7 +196,7 @@ class Sampler:
         self._problem, self._threads = problem, threads
         self._interrupt, self._on_progress = interrupt, on_progress
         self.levels: dict[Level, Samples] = {}
-        self.evaluations = 0
+        self.evaluations: int = 0
 
     @property
     def is_random(self) -> bool:

@@ -34,7 +34,7 @@ class WithoutAreas(Draws):
 
     def __init__(self, z: Callable[[int], Tensor], integral: Callable[[int], Tensor]) -> None:
         self._z, self._integral, self._next = z, integral, -1
-        self.normal = self._normal
+        self.normal: Callable[[], Tensor] = self._normal
 
     def z(self, i: int) -> Tensor:
         """Return ΔW/√h of step i."""
@@ -90,9 +90,9 @@ class SharedNoise:
             draws = WithoutAreas(lambda i: halves(i).z, lambda i: halves(i).integral)
             return StepNoise.of(draws, nodes, noise.channels, noise.stream)
 
-        self.fine = of(lambda i: self._halves[i % 2], nodes)
-        self.twin = of(lambda i: self._halves[1 - i % 2], nodes)
-        self.coarse = of(lambda i: self._joined(), nodes[::2])
+        self.fine: StepNoise = of(lambda i: self._halves[i % 2], nodes)
+        self.twin: StepNoise = of(lambda i: self._halves[1 - i % 2], nodes)
+        self.coarse: StepNoise = of(lambda i: self._joined(), nodes[::2])
 
     def draw(self) -> None:
         """Draw that of the next coarse step."""

@@ -58,8 +58,8 @@ class BrownianPath:
     """
 
     def __init__(self, rng: Rng, times: Times) -> None:
-        self.seed = seed_of(rng)
-        self.times = as_time_grid(times, "times of a BrownianPath")
+        self.seed: int = seed_of(rng)
+        self.times: Tensor = as_time_grid(times, "times of a BrownianPath")
 
     def __repr__(self) -> str:
         span = f"t = {float(self.times[0]):g} to {float(self.times[-1]):g}"

@@ -23,6 +23,7 @@ from sdegen.core.channels import interpretation_drift
 from sdegen.core.checks import check_count, check_not_negative, check_word
 from sdegen.core.derivatives import MIXES, diffusivity, is_seen, noise_induced
 from sdegen.core.linear_part import as_linear_part
+from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_numbers, check_function
 from sdegen.core.sde import SDE, ChecksStart, NoiseKind, Rows
 from sdegen.core.shapes import Numbers, State, Time
@@ -121,10 +122,11 @@ class ItoProcess(SDE):
     ) -> None:
         _check_kinds(drift, interpretation, noise, autonomous)
         if linear_part is not None:
-            self.linear_part = as_linear_part(linear_part)
+            self.linear_part: Tensor | None = as_linear_part(linear_part)
         if channels is not None:
             check_count("channels", channels)
-            self.channels, self.noise_structure = int(channels), "channels"
+            self.channels: int | None = int(channels)
+            self.noise_structure: NoiseStructure = "channels"
         tensors = None if parameters is None else _check_parameters(parameters)
         read = Signature.of(drift, "drift", tuple(tensors or ()))
         self._drift, timed, taken = bound(read, tensors), read.of_time, set(read.parameters)
@@ -143,7 +145,7 @@ class ItoProcess(SDE):
                 G = _matrix(diffusion, channels)
                 self._diffusion, size = (lambda x, t: G.to(x)), float(G.detach().abs().max())
             else:
-                size = self.constant_noise = _number(diffusion)
+                self.constant_noise: float | None = (size := _number(diffusion))
                 value = torch.tensor(size, dtype=torch.float64)
                 self._diffusion = lambda x, t: value
             assumed = "none" if size == 0 else "additive"
@@ -153,7 +155,7 @@ class ItoProcess(SDE):
         if tensors is not None:
             self.parameters = tensors
             _refuse_unused(tensors, taken)
-        self.noise = noise or assumed
+        self.noise: NoiseKind = noise or assumed
         if autonomous is None and not timed and self._moves_as(ItoProcess):
             autonomous = True
         self._given, self.autonomous, self.interpretation = drift, autonomous, interpretation

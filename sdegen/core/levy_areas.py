@@ -146,7 +146,7 @@ class AreaDraws:
         self._rest = source.child("area remainders").normals(rest, dtype=z.dtype, device=z.device)
         r = torch.arange(1, modes + 1, dtype=torch.float64)
         # the sum over all r is 1/12
-        self.remainder = max(0.0, 1 / 12 - float(r.pow(-2).sum()) / (2 * math.pi**2))
+        self.remainder: float = max(0.0, 1 / 12 - float(r.pow(-2).sum()) / (2 * math.pi**2))
 
     def draw(self) -> Bridges:
         """Draw what the next step takes."""

@@ -297,7 +297,7 @@ class Noise:
     ) -> None:
         self.channels = channels
         shape = tuple(x.shape) if channels is None else (len(x), channels)
-        self.stream = rng if isinstance(rng, Stream) else stream(rng, "dynamics")
+        self.stream: Stream = rng if isinstance(rng, Stream) else stream(rng, "dynamics")
         # the iterator's own method: a call of ours in between would be seen in a small ensemble
         self.normal: Callable[[], State] = (
             self.stream.normals(shape, dtype=x.dtype, device=x.device)
@@ -318,7 +318,7 @@ class RememberedNoise(Noise):
 
     def __init__(self, noise: Noise) -> None:
         self.__dict__.update(noise.__dict__)
-        self.shared = noise.shared
+        self.shared: bool = noise.shared
         self.last: State | None = None
         draw = noise.normal
 
@@ -339,8 +339,8 @@ class Given(Noise):
     shared = True
 
     def __init__(self, z: State) -> None:
-        self.channels = None
-        self.normal = lambda: z
+        self.channels: None = None
+        self.normal: Callable[[], State] = lambda: z
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ class Bound:
     __qualname__ = "_Bound"  # by which stores of earlier versions know it
 
     def __init__(self, function: Callable[..., Any], parameters: dict[str, Tensor]) -> None:
-        self.function, self.parameters = function, parameters
+        self.function = function
+        self.parameters: dict[str, Tensor] = parameters
 
     def __call__(self, x: State, t: Time) -> Tensor:
         """Return its value, with the parameters by name."""

@@ -28,6 +28,7 @@ from torch import Tensor
 from sdegen.core.levy_areas import AreaDraws, Bridges, Draw, joined, modes_of
 from sdegen.core.noise import Noise, Stream
 from sdegen.core.requests import as_time_grid, check_kind
+from sdegen.core.shapes import State
 from sdegen.core.update import Number
 
 T = TypeVar("T")
@@ -78,8 +79,11 @@ class StepNoise(Noise):
 
     def _begin(self, draws: Draws, nodes: Tensor, channels: int | None, stream: Stream) -> None:
         """Hold the draws and the lengths of the steps."""
-        self.draws, self.channels, self.stream = draws, channels, stream
-        self.normal, self._nodes = draws.normal, nodes
+        self.draws: Draws = draws
+        self.channels: int | None = channels
+        self.stream: Stream = stream
+        self.normal: Callable[[], State] = draws.normal
+        self._nodes = nodes
         # with gradients, lengths are 0-d tensors
         lengths = nodes.diff().abs()
         self._lengths: Sequence[Number]
@@ -198,7 +202,7 @@ class FreshDraws(Draws):
         self._kind = _Kept if keep else _InOrder
         self._steps, self._stream = steps, noise.stream
         self._zs: _InOrder[Tensor] = self._kind(noise.normal)
-        self.normal = self._zs.next
+        self.normal: Callable[[], Tensor] = self._zs.next
         self._others: dict[str, _InOrder[Tensor]] = {}
         self._bridges: tuple[AreaDraws, _InOrder[Bridges]] | None = None
 
@@ -267,7 +271,7 @@ class JoinedDraws(Draws):
     ) -> None:
         self._finer, self._intervals, self._places = finer, intervals, places
         self._zs = _InOrder(_sums(finer(), intervals, places).__next__)
-        self.normal = self._zs.next
+        self.normal: Callable[[], Tensor] = self._zs.next
         self._walks: dict[str, _InOrder[Draw]] = {}
 
     def z(self, i: int) -> Tensor:

@@ -22,7 +22,7 @@ from sdegen.core.checks import check_positive
 from sdegen.core.diagonal_kernel import DiagonalKernel, meet
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_number, as_time
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time
 from sdegen.diffusion.gaussian_path import VP
 from sdegen.diffusion.schedules import BetaSchedule, CosineBeta
@@ -58,7 +58,7 @@ class Blurring(SDE):
                 [ 0.1853, -0.1853]])
     """
 
-    noise = "additive"
+    noise: NoiseKind = "additive"
     noise_structure: NoiseStructure = "channels"
 
     def __init__(
@@ -70,14 +70,17 @@ class Blurring(SDE):
         *,
         t_min: float = 1e-3,
     ) -> None:
-        self.shape = as_shape("shape", shape)
-        self.blur, self.least = as_number("blur", blur), as_number("least", least)
+        self.shape: tuple[int, ...] = as_shape("shape", shape)
+        self.blur: float = as_number("blur", blur)
+        self.least: float = as_number("least", least)
         check_positive("blur", self.blur)
         if not 0 < self.least < 1:
             raise ValueError(f"least must lie in (0, 1), but is {self.least:g}.")
         self._path = VP(CosineBeta() if beta is None else beta, t_min=t_min)
-        self.beta, self.t_min, self.t_max = self._path.beta, self._path.t_min, self._path.t_max
-        self.channels = math.prod(self.shape)
+        self.beta: BetaSchedule = self._path.beta
+        self.t_min: float = self._path.t_min
+        self.t_max: float = self._path.t_max
+        self.channels: int | None = math.prod(self.shape)
         blurred = self.shape[-2:]
         self._basis = Cosines(len(blurred))
         squares = torch.zeros((), dtype=torch.float64)

@@ -46,12 +46,7 @@ from sdegen.core.scores import (
 from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import ScoreFn, State, Time, expand
 from sdegen.core.signature import check_order
-from sdegen.diffusion.chain_steps import (
-    between,
-    coefficient_at,
-    posterior_stds,
-    variance_ends,
-)
+from sdegen.diffusion.chain_steps import between, coefficient_at, posterior_stds, variance_ends
 from sdegen.diffusion.gaussian_path import GaussianPath, check_gaussian_path
 
 Variance = Literal["posterior", "beta", "learned"]
@@ -84,7 +79,7 @@ class DDPM(SDE):
     """
 
     is_discrete: ClassVar[bool] = True
-    noise = "additive"
+    noise: NoiseKind = "additive"
 
     def __init__(self, betas: Tensor | Sequence[float], *, times: Tensor | None = None) -> None:
         if isinstance(betas, SDE):
@@ -111,8 +106,8 @@ class DDPM(SDE):
         sigmas = torch.cat([sigmas.new_zeros(1), sigmas])
         self._set(times, torch.sqrt(1 - betas), torch.sqrt(betas), sigmas)
         self._first = sigmas.new_ones(1)
-        self.alpha_bars = torch.exp(log_alpha_bars)
-        self.prior_std = 1.0
+        self.alpha_bars: Tensor = torch.exp(log_alpha_bars)
+        self.prior_std: float = 1.0
 
     @classmethod
     def discretize(
@@ -176,7 +171,10 @@ class DDPM(SDE):
                 f"every step must add noise, but step {i + 1} of {len(b)}, t = {times[i]:g} to "
                 f"{times[i + 1]:g}, has σ_k² ≤ a_k² σ_{{k−1}}²: does ᾱ decrease there?"
             )
-        self.times, self.a, self.b, self.sigmas = times, a, b, sigmas
+        self.times: Tensor = times
+        self.a: Tensor = a
+        self.b: Tensor = b
+        self.sigmas: Tensor = sigmas
 
     @property
     def alphas(self) -> Tensor:
@@ -255,7 +253,7 @@ class AncestralChain(SDE):
     is_discrete: ClassVar[bool] = True
     _counted: ClassVar[str] = "score"
     noise: NoiseKind = "additive"
-    direction = -1
+    direction: Literal[1, -1] = -1
 
     def __init__(self, chain: DDPM, score: ScoreFn, variance: Variance = "posterior") -> None:
         if not isinstance(chain, DDPM):
@@ -268,7 +266,9 @@ class AncestralChain(SDE):
         check_word("variance", variance, get_args(Variance))
         if float(chain.a[-1]) == 0:
             check_tells_x0(score, "the inverse chain")
-        self.chain, self.score, self.variance = chain, score, variance
+        self.chain: DDPM = chain
+        self.score: ScoreFn = score
+        self.variance = variance
         if variance == "learned":
             if not tells_variance(score):
                 raise ValueError(
@@ -281,8 +281,8 @@ class AncestralChain(SDE):
             self._told: dict[int, tuple[object, ...]] = {}
             return
         stds = posterior_stds(chain.b, chain.sigmas) if variance == "posterior" else chain.b
-        self.decoder_std = float(stds[0])
-        self.stds = self._without_last(stds)
+        self.decoder_std: float = float(stds[0])
+        self.stds: Tensor = self._without_last(stds)
 
     def _without_last(self, stds: Tensor) -> Tensor:
         """Return 0 in the place of s_1, where the step ends at the data and returns the mean."""

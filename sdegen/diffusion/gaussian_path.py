@@ -28,6 +28,7 @@ from sdegen.core.kernel import Kernel
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.requests import as_number, as_state, as_time, check_kind, first_true, kind_of
 from sdegen.core.retired import refuse_old_methods
+from sdegen.core.sde import NoiseKind
 from sdegen.core.shapes import State, Time, expand
 from sdegen.diffusion.schedules import BetaSchedule, GeometricSigma
 from sdegen.sde.linear import LinearSDE
@@ -64,8 +65,8 @@ class GaussianPath(LinearSDE):
         '-1.5708'
     """
 
-    noise = "additive"
-    autonomous = None
+    noise: NoiseKind = "additive"
+    autonomous: bool | None = None
     _has_scalar_kernel: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -80,7 +81,8 @@ class GaussianPath(LinearSDE):
                 f"t_min must lie in (0, t_max) = (0, {t_max:g}), but is {t_min:g}; at t = 0 the "
                 "score does not exist."
             )
-        self.t_min, self.t_max = t_min, t_max
+        self.t_min: float = t_min
+        self.t_max: float = t_max
 
     @abstractmethod
     def alpha(self, t: Time | float) -> Tensor:

@@ -80,8 +80,10 @@ class GaussianMixture(Potential):
         else:
             c = as_numbers("covariances", covariances, expected="K matrices, shape (K, d, d)")
             variances, axes = _principal(c, k, d)
-        self.weights, self.means = w / w.sum(), mu
-        self.variances, self.axes = variances, axes  # Σ_k = Q diag(v) Qᵀ
+        self.weights: Tensor = w / w.sum()
+        self.means: Tensor = mu
+        self.variances: Tensor = variances
+        self.axes: Tensor = axes
         # Q = I, as where nothing is correlated: d² K multiplications less
         self._aligned = bool((axes == torch.eye(d, dtype=torch.float64)).all())
 
@@ -189,7 +191,8 @@ class NoisedMixture:
 
     def __init__(self, mixture: GaussianMixture, sde: GaussianPath) -> None:
         check_gaussian_path(sde)
-        self.mixture, self.sde = mixture, sde
+        self.mixture: GaussianMixture = mixture
+        self.sde: GaussianPath = sde
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -153,12 +153,12 @@ class Pilot:
         solver, times = AngularAdams(4), self.times_at(self._levels)
         watched = ReverseSDE(flow.forward, _watched(self._flow.score, kernel, seen), eta=0.0)
         with torch.no_grad():
-            self.end = walk(solver, watched, times, self._x_T)
+            self.end: State = walk(solver, watched, times, self._x_T)
         self._alpha = float(kernel.alpha(times[-1]))
         spread = (self.end / self._alpha).double()
         found = float((spread - spread.mean(0)).square().mean().sqrt())
         # of data that are one point, what noise is left
-        self.data_std = max(found, math.exp(last)) if math.isfinite(found) else 1.0
+        self.data_std: float = max(found, math.exp(last)) if math.isfinite(found) else 1.0
         self._noise = torch.stack(seen).flatten(1).double().cpu()
 
     @property

@@ -154,7 +154,9 @@ class GaussianPrior(Prior):
                 f"covariance must be a number or have shape {tuple(m.shape)}, as mean has it, or "
                 f"({d}, {d}), but has shape {tuple(c.shape)}."
             )
-        self.mean, self.covariance, self.event_shape = m, c.to(m.device), tuple(m.shape)
+        self.mean: Tensor = m
+        self.covariance: Tensor = c.to(m.device)
+        self.event_shape: tuple[int, ...] = tuple(m.shape)
         self._diagonal = c.ndim == 0 or c.shape == m.shape
         if self._diagonal:
             if not bool(((c > 0) & c.isfinite()).all()):
@@ -274,7 +276,8 @@ class DensityPrior(Prior):
             raise ValueError(
                 f"density must hold a mass of 1, but holds {mass:.6g}; pass density.normalized()."
             )
-        self.density, self.event_shape = density, (1,)
+        self.density: LineDensity = density
+        self.event_shape: tuple[int, ...] = (1,)
 
     def sample(
         self,
@@ -325,7 +328,8 @@ class SamplePrior(Prior):
                 "states must be two or more, which stand for a law, but there is one; of a point "
                 "every draw is the same."
             )
-        self.states, self.event_shape = x, tuple(x.shape[1:])
+        self.states: Tensor = x
+        self.event_shape: tuple[int, ...] = tuple(x.shape[1:])
 
     def sample(
         self,

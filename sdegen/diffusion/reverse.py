@@ -9,7 +9,7 @@ divergence is 0.
 """
 
 import copy
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from sdegen.core.checks import check_not_negative
 from sdegen.core.derivatives import is_seen
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.kernel import ReverseStructure
-from sdegen.core.noise_structure import check_not_general
+from sdegen.core.noise_structure import NoiseStructure, check_not_general
 from sdegen.core.requests import as_number, as_time, check_function, kind_of
 from sdegen.core.scores import score_of_rows, trajectories_of
 from sdegen.core.sde import SDE, NoiseKind, Rows
@@ -58,7 +58,7 @@ class ReverseSDE(SDE):
         [0.75, 3.0]
     """
 
-    direction = -1
+    direction: Literal[1, -1] = -1
     halves_steps: ClassVar[bool] = False
     _counted: ClassVar[str] = "score"
 
@@ -87,12 +87,15 @@ class ReverseSDE(SDE):
         eta = as_number("eta", eta)
         check_not_negative("eta", eta)
         check_origin(score, forward)
-        self.forward, self.score, self.eta = forward, score, eta
+        self.forward: SDE = forward
+        self.score: ScoreFn = score
+        self.eta: float = eta
         ends = isinstance(forward, GaussianPath) and forward.ends_without_signal
         self._end = forward.time_range[1] if ends else None  # where rates diverge
         self.noise: NoiseKind = "none" if eta == 0 else forward.noise
         if eta > 0 and forward.channels is not None:  # a flow has no noise, of any structure
-            self.channels, self.noise_structure = forward.channels, forward.noise_structure
+            self.channels: int | None = forward.channels
+            self.noise_structure: NoiseStructure = forward.noise_structure
 
     @property
     def time_range(self) -> tuple[float, float]:

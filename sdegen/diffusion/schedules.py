@@ -66,8 +66,8 @@ class ConstantBeta(BetaSchedule):
     """
 
     def __init__(self, beta: float, t_max: float = 1.0) -> None:
-        self.beta = _positive("beta", beta)
-        self.t_max = _positive("t_max", t_max)
+        self.beta: float = _positive("beta", beta)
+        self.t_max: float = _positive("t_max", t_max)
 
     def __call__(self, t: Time | float) -> Tensor:
         """β, shape of t."""
@@ -102,8 +102,8 @@ class LinearBeta(BetaSchedule):
     """
 
     def __init__(self, beta_min: float, beta_max: float) -> None:
-        self.beta_min = _positive("beta_min", beta_min)
-        self.beta_max = _positive("beta_max", beta_max)
+        self.beta_min: float = _positive("beta_min", beta_min)
+        self.beta_max: float = _positive("beta_max", beta_max)
 
     def __call__(self, t: Time | float) -> Tensor:
         """β(t), shape of t."""
@@ -140,8 +140,8 @@ class QuadraticBeta(BetaSchedule):
     """
 
     def __init__(self, beta_min: float, beta_max: float) -> None:
-        self.beta_min = _positive("beta_min", beta_min)
-        self.beta_max = _positive("beta_max", beta_max)
+        self.beta_min: float = _positive("beta_min", beta_min)
+        self.beta_max: float = _positive("beta_max", beta_max)
         self._root = math.sqrt(self.beta_min)
         self._growth = math.sqrt(self.beta_max) - self._root
 
@@ -181,8 +181,8 @@ class CosineBeta(BetaSchedule):
     """
 
     def __init__(self, offset: float = 0.008, t_max: float = 0.999) -> None:
-        self.offset = _positive("offset", offset)
-        self.t_max = _positive("t_max", t_max)
+        self.offset: float = _positive("offset", offset)
+        self.t_max: float = _positive("t_max", t_max)
         if self.t_max >= 1:
             raise ValueError(
                 "t_max must be below 1, where the rate of CosineBeta diverges, but is "
@@ -238,7 +238,8 @@ class ZeroTerminalSNR(BetaSchedule):
             raise ValueError(  # noqa: TRY004, it is a schedule
                 "beta is rescaled already; pass it as it is."
             )
-        self.beta, self.t_max = beta, beta.t_max
+        self.beta: BetaSchedule = beta
+        self.t_max: float = beta.t_max
         end = beta.integral(torch.tensor(beta.t_max, dtype=torch.float64))
         self._left = float(torch.exp(-0.5 * end))  # c
 
@@ -287,8 +288,8 @@ class GeometricSigma:
     t_max: float = 1.0
 
     def __init__(self, sigma_min: float, sigma_max: float) -> None:
-        self.sigma_min = _positive("sigma_min", sigma_min)
-        self.sigma_max = _positive("sigma_max", sigma_max)
+        self.sigma_min: float = _positive("sigma_min", sigma_min)
+        self.sigma_max: float = _positive("sigma_max", sigma_max)
         if self.sigma_max <= self.sigma_min:
             raise ValueError(
                 f"sigma_max must exceed sigma_min = {self.sigma_min:g}, but is {self.sigma_max:g}."

@@ -66,9 +66,9 @@ class RBM(nn.Module):
         check_count("visible", visible)
         check_count("hidden", hidden)
         draws = stream(rng, "network").normal((visible, hidden))
-        self.weight = nn.Parameter(_SPREAD * draws)
-        self.visible_bias = nn.Parameter(torch.zeros(visible))
-        self.hidden_bias = nn.Parameter(torch.zeros(hidden))
+        self.weight: nn.Parameter = nn.Parameter(_SPREAD * draws)
+        self.visible_bias: nn.Parameter = nn.Parameter(torch.zeros(visible))
+        self.hidden_bias: nn.Parameter = nn.Parameter(torch.zeros(hidden))
 
     @property
     def visible(self) -> int:

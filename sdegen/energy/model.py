@@ -66,7 +66,8 @@ class EnergyModel(nn.Module, Potential):
         check_kind("network", network, nn.Module, "a torch.nn.Module of one number for each state")
         if base_std is not None:
             check_positive("base_std", base_std)
-        self.network, self.base_std = network, base_std
+        self.network: nn.Module = network
+        self.base_std: float | None = base_std
 
     def forward(self, x: State) -> Tensor:
         """U(x), shape (batch,)."""

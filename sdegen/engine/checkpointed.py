@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -51,10 +52,11 @@ class RepeatableNoise(Noise):
     """
 
     def __init__(self, x: State, source: Stream, channels: int | None) -> None:
-        self.channels, self.stream = channels, source
+        self.channels: int | None = channels
+        self.stream: Stream = source
         shape = tuple(x.shape) if channels is None else (len(x), channels)
         self._normals = source.normals(shape, dtype=x.dtype, device=x.device)
-        self.normal = self._next
+        self.normal: Callable[[], State] = self._next
 
     def _next(self) -> State:
         return self._normals.take(1)[0]
@@ -81,7 +83,7 @@ class CheckpointedRuns(Solver):
         length = math.isqrt(max(steps - 1, 0)) + 1  # ⌈√steps⌉
         seen = range(0, steps, apart)
         starts = [i for k in seen for i in range(k, min(k + apart, steps), length)]
-        self.positions = [*starts, steps]
+        self.positions: list[int] = [*starts, steps]
         self._runs = list(pairwise(self.positions))
 
     def begin(self, sde: SDE, nodes: Tensor) -> Memory:

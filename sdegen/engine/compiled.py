@@ -90,8 +90,8 @@ class CompiledRuns(Solver):
         example = self._laid_out(x0), *self._schedule(0, 0, self._length), z
         self._compiled = _compiled(solver, sde, boundary, self._stride, example)
         self._run: _Run | None = None
-        self.cost = self._compiled.evaluations
-        self.positions = [0]
+        self.cost: int = self._compiled.evaluations
+        self.positions: list[int] = [0]
         while self.positions[-1] < self._steps:
             self.positions += self._shown(self.positions[-1])
 

@@ -133,7 +133,7 @@ class Containment:
         self._carried = torch.zeros_like(x0, dtype=torch.float64) if enclosure.wraps else None
         self._before = self._carried
         self.absorbed = self._starts_absorbed(x0) if enclosure.absorbs else None
-        self.asks_noise = any(any(part.vanishing) for part in self._parts)
+        self.asks_noise: bool = any(any(part.vanishing) for part in self._parts)
         if torch.is_grad_enabled():
             self._check_gradients()
 

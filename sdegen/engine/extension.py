@@ -167,7 +167,8 @@ class Former:
     """
 
     def __init__(self, path: Path, spec: EnsembleSpec, layout: RecordLayout) -> None:
-        run, self.path = description_of(path)["run"], path
+        run = description_of(path)["run"]
+        self.path: Path = path
         self._spec, self._layout = spec, layout
         self._count, self._rows = run["times"]["count"], run["rows"]
         self._trajectories = run["trajectories"]

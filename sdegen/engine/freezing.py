@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sdegen.core.noise import Noise
 from sdegen.core.sde import SDE
@@ -23,8 +24,9 @@ class Freezing:
     """
 
     def __init__(self, x0: State, inside: Containment | None) -> None:
-        self._inside, self.asks_noise = inside, inside is not None and inside.asks_noise
-        self.lost = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
+        self._inside = inside
+        self.asks_noise: bool = inside is not None and inside.asks_noise
+        self.lost: Tensor = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
 
     def dynamics(self, sde: SDE) -> SDE:
         """Return what a solver is to move."""

@@ -99,10 +99,17 @@ class HalvedWalk:
         boundary: Enclosure | None,
         stride: int,
     ) -> None:
-        self.sde, self.solver, self.x, self.nodes = sde, solver, x, nodes
-        self.noise, self.boundary, self.stride = noise, boundary, stride
-        self.coarse = self.fine = x
-        self.reached, self.last = 0, len(nodes) - 1
+        self.sde: SDE = sde
+        self.solver: Solver = solver
+        self.x: State = x
+        self.nodes: Tensor = nodes
+        self.noise: Stream = noise
+        self.boundary: Enclosure | None = boundary
+        self.stride: int = stride
+        self.coarse: State = x
+        self.fine: State = x
+        self.reached: int = 0
+        self.last: int = len(nodes) - 1
         # what goes around is not brought back: its drift is periodic too, and it has a mean and a
         # spread. Nor is what is absorbed: it is left out
         reflecting = self._absorbing = None
@@ -110,11 +117,13 @@ class HalvedWalk:
             reflecting = boundary.only(lambda one: not (one.absorbs or one.wraps))
             self._absorbing = boundary.only(lambda one: one.absorbs)
         self._options = RunOptions(reflecting, "raise" if self._absorbing is None else "freeze")
-        self.alive = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.alive: Tensor = torch.ones(len(x), dtype=torch.bool, device=x.device)
         self._scale = torch.zeros(())
-        self.largest = (_largest(x),) * 2
+        self.largest: tuple[float, ...] = (_largest(x),) * 2
         self.verdict: Verdict | None = None
-        self.is_lost, self.finite, self.settled = False, True, False
+        self.is_lost: bool = False
+        self.finite: bool = True
+        self.settled: bool = False
 
     def go(self, trajectories: int, whole: bool) -> Verdict | None:
         """Walk as far as it is cheap; return the verdict at the end, or where it is a bad one."""
@@ -195,8 +204,10 @@ class HalvedWalk:
             max(self.largest[0], _largest(coarse[:, self.alive])),
             max(self.largest[1], _largest(fine[:, self.alive])),
         )
-        self.reached, self.settled = end, end >= min(2 * _FIRST, self.last)
-        self.coarse, self.fine = coarse[-1], fine[-1]
+        self.reached = end
+        self.settled = end >= min(2 * _FIRST, self.last)
+        self.coarse = coarse[-1]
+        self.fine = fine[-1]
         both = self.coarse[self.alive].isfinite().all() & self.fine[self.alive].isfinite().all()
         self.finite = bool(both)
         low, high = sorted(self.largest)

@@ -131,19 +131,20 @@ class RunMonitor:
         containment: Containment | None = None,
         freezing: Freezing | None = None,
     ) -> None:
-        self.x = self.finite = x0
+        self.x: State = x0
+        self.finite: State = x0
         self.suspect_steps: range | None = None
-        self.reached = 0
+        self.reached: int = 0
         self.failed_at: float | None = None
         self.interrupted_at: float | None = None
-        self.stopped = False
+        self.stopped: bool = False
         self.interrupted: Callable[[], bool] = bool
         self._nodes, self._stride, self._last = nodes, stride, len(nodes) - 1
         self._checked, self._due = 0, _FIRST_CHECK
         self._path = [x0] if keep_path else None
         self._options, self._containment, self._freezing = options, containment, freezing
         self._sums: list[tuple[int, Tensor]] = []
-        self.free = containment is None
+        self.free: bool = containment is None
         self._absorbed: list[Tensor] = []
         self._windings: list[Tensor] = []
         self._count()
@@ -163,7 +164,9 @@ class RunMonitor:
     def record(self, i: int, x: State) -> None:
         """Record the state at nodes[i]."""
         options, seen = self._options, i % self._stride == 0
-        before, self.x, self.reached = self.x, x, i
+        before = self.x
+        self.x = x
+        self.reached = i
         if options.on_step is not None:
             options.on_step(i - 1, before, x)
         if self._path is not None and seen:
@@ -205,7 +208,8 @@ class RunMonitor:
         with torch.no_grad():  # one by one where the sum is suspicious
             finite = math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all())
         if finite:  # what was lost on the way is so still
-            self.finite, self._checked = x, i
+            self.finite = x
+            self._checked = i
             return
         early = [at for at, total in self._sums if not math.isfinite(float(total))]
         first = min([*early, i])

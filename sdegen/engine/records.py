@@ -50,7 +50,7 @@ class RecordLayout:
             (name, key): few[name][key].to("meta") for name in few for key in sorted(few[name])
         }
         self._sizes = [example.nbytes for example in self._examples.values()]
-        self.size = sum(self._sizes)
+        self.size: int = sum(self._sizes)
 
     def tree(self, blocks: int) -> Tree:
         """Return a tree that merges the records of so many blocks."""

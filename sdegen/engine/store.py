@@ -53,7 +53,8 @@ class RunStore:
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
-        self.path, self._layout = path, layout
+        self.path: Path = path
+        self._layout = layout
         files = store_layout.whole_files(path)
         group = zarr_package().open_group(files, mode="r+", use_consolidated=False)
         self._states, self._nonfinite = group["states"], group["nonfinite"]

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdegen.core.accuracy import WARNS, ErrorEstimate, EstimatedTensor
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.errors import NotNormalizableError, SdegenError
 from sdegen.core.jumps import check_no_jumps
 from sdegen.core.reduction import reduced
@@ -77,7 +78,8 @@ class FokkerPlanckBatch:
                 f"a family needs one SDE at least, all of one sense of time, but got {len(sdes)} "
                 f"with directions {sorted({sde.direction for sde in sdes})}."
             )
-        self.sdes, self.grid = tuple(sdes), grid
+        self.sdes: tuple[SDE, ...] = tuple(sdes)
+        self.grid: Grid = grid
         self.truncation_is_physical = truncation_is_physical
         ends = boundary_of_grid(boundary, grid)
         if ends.moving != (None, None):
@@ -85,7 +87,7 @@ class FokkerPlanckBatch:
                 "an absorbing end that moves is not built for families of densities; pass a "
                 "number, or boundary= of simulate."
             )
-        self.conditions = ends.conditions
+        self.conditions: tuple[BoundaryCondition, BoundaryCondition] = ends.conditions
         self._members = [
             FokkerPlanck(sde, grid, boundary, truncation_is_physical=truncation_is_physical)
             for sde in sdes

@@ -45,6 +45,7 @@ from sdegen.core.accuracy import (
     warn_inaccurate,
 )
 from sdegen.core.checks import check_count, check_positive, check_word
+from sdegen.core.conditions import BoundaryCondition
 from sdegen.core.errors import NonFiniteError, NotNormalizableError, SdegenError, SolverError
 from sdegen.core.gradients import check_no_gradient
 from sdegen.core.reduction import reduced
@@ -148,13 +149,16 @@ class FokkerPlanck:
     ) -> None:
         check_door(sde, grid)
         sde = reduced(sde, "FokkerPlanck")
-        self.sde, self.grid = sde, grid
+        self.sde: SDE = sde
+        self.grid: Grid = grid
         ends = boundary_of_grid(boundary, grid, physical=truncation_is_physical)
-        self.conditions, self.physical_ends = ends.conditions, ends.physical
+        self.conditions: tuple[BoundaryCondition, BoundaryCondition] = ends.conditions
+        self.physical_ends: tuple[bool, bool] = ends.physical
         if self.conditions[0].wraps:
             check_ring(sde, grid)
         check_word("form", form, get_args(Form))
-        self.form, self.truncation_is_physical = form, all(ends.physical)
+        self.form = form
+        self.truncation_is_physical: bool = all(ends.physical)
         self._moving: MovingEnds | None = None
         self._shown = grid  # whose ends a message names
         self._sources = None

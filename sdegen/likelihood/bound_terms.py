@@ -102,13 +102,14 @@ class Points:
     def __init__(
         self, x: State, samples: int, rng: Rng, purpose: str, differentiable: bool | None
     ) -> None:
-        self.x = check_state(x, name="x")
+        self.x: Tensor = check_state(x, name="x")
         check_count("samples", samples)
-        self.samples, self.dimensions = samples, self.x[0].numel()
-        self.seed = seed_of(rng)
-        self.streams = Streams(self.seed, purpose)
-        self.graph = keeps_graph(differentiable, self.x)
-        self.exact = (self.x if self.graph else self.x.detach()).to(torch.float64)
+        self.samples: int = samples
+        self.dimensions: int = self.x[0].numel()
+        self.seed: int = seed_of(rng)
+        self.streams: Streams = Streams(self.seed, purpose)
+        self.graph: bool = keeps_graph(differentiable, self.x)
+        self.exact: Tensor = (self.x if self.graph else self.x.detach()).to(torch.float64)
 
     def squares(
         self, score: ScoreFn, t: Tensor, alpha: Tensor, sigma: Tensor, source: Stream

@@ -27,7 +27,7 @@ from torch import Tensor
 from sdegen.core.checks import check_count, check_word
 from sdegen.core.noise import Stream
 from sdegen.core.scores import CallCounter
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time
 
 # numbers that are pulled back together: of more, a CPU's cache no longer holds the layers between
@@ -278,7 +278,7 @@ class FlowWithDivergence(SDE):
         arXiv:2011.13456, for the flow of a diffusion.
     """
 
-    noise = "none"
+    noise: NoiseKind = "none"
 
     halves_steps: ClassVar[bool] = False
 
@@ -291,7 +291,10 @@ class FlowWithDivergence(SDE):
         *,
         differentiable: bool = False,
     ) -> None:
-        self.flow, self.event, self.divergence, self.vectors = flow, event, divergence, vectors
+        self.flow: SDE = flow
+        self.event: torch.Size = event
+        self.divergence: Divergence = divergence
+        self.vectors: Tensor = vectors
         self.differentiable = differentiable
 
     @property

@@ -50,7 +50,8 @@ class ChunkedFrames(Frames):
     ) -> None:
         self._opened, self._layout, self._rows = opened, layout, rows
         self._count, one = opened(lambda array: (array.shape[layout.time], self._slice(array)))
-        self.shape, self.dtype = (self._count, *one.shape[1:]), one.dtype
+        self.shape: tuple[int, ...] = (self._count, *one.shape[1:])
+        self.dtype: torch.dtype = one.dtype
 
     def _slice(self, array: Any, first: int = 0, last: int = 1) -> Tensor:  # noqa: ANN401, of HDF5, Zarr or xarray
         where = (slice(None),) * self._layout.time + (slice(first, last),)
@@ -76,7 +77,8 @@ class CombinedFrames(Frames):
     ) -> None:
         self._parts, self._combine = list(parts), combine
         one = self.read(0, 1)
-        self.shape, self.dtype = (parts[0].shape[0], *one.shape[1:]), one.dtype
+        self.shape: tuple[int, ...] = (parts[0].shape[0], *one.shape[1:])
+        self.dtype: torch.dtype = one.dtype
 
     def read(self, first: int, last: int) -> Tensor:
         """Return the frames first … last − 1."""

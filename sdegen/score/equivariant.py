@@ -61,19 +61,25 @@ class ParticleNet(nn.Module):
         check_count("width", width)
         check_count("layers", layers)
         check_flag("translations", translations)
-        self.width, self.layers, self.translations = width, layers, translations
+        self.width: int = width
+        self.layers: int = layers
+        self.translations: bool = translations
         source = stream(rng, "network")
-        self.features = TimeFeatures()
-        self.embed = _linear(TimeFeatures.size + (not translations), width, source)
-        self.gate = _linear(TimeFeatures.size, 1, source, zero=True)
-        self.edges = nn.ModuleList(
+        self.features: TimeFeatures = TimeFeatures()
+        self.embed: nn.Linear = _linear(TimeFeatures.size + (not translations), width, source)
+        self.gate: nn.Linear = _linear(TimeFeatures.size, 1, source, zero=True)
+        self.edges: nn.ModuleList = nn.ModuleList(
             _Pair(2 * width + 2, width, width, source) for _ in range(layers)
         )
-        self.nodes = nn.ModuleList(_Pair(2 * width, width, width, source) for _ in range(layers))
-        self.pulls = nn.ModuleList(
+        self.nodes: nn.ModuleList = nn.ModuleList(
+            _Pair(2 * width, width, width, source) for _ in range(layers)
+        )
+        self.pulls: nn.ModuleList = nn.ModuleList(
             _Pair(width, width, 1, source, zero=True) for _ in range(layers)
         )
-        self.outward = None if translations else _linear(width, 1, source, zero=True)
+        self.outward: nn.Linear | None = (
+            None if translations else _linear(width, 1, source, zero=True)
+        )
 
     def forward(self, x: State, t: Tensor) -> State:
         """Return the output for states (batch, n, dim) and times (batch,); x's shape."""

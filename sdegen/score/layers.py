@@ -102,3 +102,35 @@ def _draw(layer: nn.Linear | nn.Conv2d, fan_in: int, source: Stream, zero: bool)
     else:
         bound = math.sqrt(3 / fan_in)
         nn.init.uniform_(layer.weight, -bound, bound, generator=source.generator())
+
+
+def add_labels(
+    known: Tensor, table: nn.Embedding | None, classes: int, labels: Tensor | None
+) -> Tensor:
+    """Return features of time and label; shape (1, size) where both are one for all rows."""
+    if table is None:
+        if labels is not None:
+            raise ValueError(
+                "this network knows no classes, but was given labels; make it with classes=…"
+            )
+        return known
+    if labels is None:
+        labels = torch.full((1,), classes, device=known.device)
+    elif labels.stride() == (0,):  # one label for all rows: look it up once
+        labels = labels[:1]
+    row: Tensor = table(labels)
+    return known + row
+
+
+def check_condition(condition: Tensor | None, size: int) -> Tensor:
+    """Return the condition of a network that is never without, or refuse its absence."""
+    if condition is None:
+        raise ValueError(
+            f"this network is told a condition of {size} numbers or channels for each row, and "
+            "has no score without: take model.conditional(condition)."
+        )
+    if condition.ndim < 2 or condition.shape[1] != size:
+        raise ValueError(
+            f"a condition must have shape (batch, {size}, …), but has {tuple(condition.shape)}."
+        )
+    return condition

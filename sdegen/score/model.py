@@ -100,10 +100,12 @@ class ScoreModel(nn.Module, Shown):
         parameterization = self.form.default() if parameterization is None else parameterization
         model_checks.check_parameterization(parameterization)
         self.form.check(parameterization)
-        self.network, self.sde, self.parameterization = network, sde, parameterization
+        self.network: nn.Module = network
+        self.sde: SDE = sde
+        self.parameterization: Parameterization = parameterization
         checked = model_checks.checked_times(times, self.form.times(), sde)
         if self.form.times() is None:  # what its user says, or it finds, tells it from others
-            self.chosen_times = self.form.default_times() if checked is None else checked
+            self.chosen_times: tuple[float, float] | None = checked or self.form.default_times()
             self.given_base, self.tables = base, None
         if isinstance(network, MLP):
             self.event_shape = self.form.event_of(network.dim)
@@ -291,8 +293,7 @@ class ScoreModel(nn.Module, Shown):
         if metadata.get("event_shape") is not None:  # files of before it was written have none
             model.event_shape = tuple(metadata["event_shape"])
         model.unreached = metadata.get("unreached")
-        model.eval()
-        return model
+        return model.eval()
 
 
 def model_spec(model: ScoreModel) -> dict[str, Spec]:

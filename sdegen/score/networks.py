@@ -39,10 +39,12 @@ from sdegen.core.shapes import State
 from sdegen.score.layers import (
     Padding,
     TimeFeatures,
+    add_labels,
     as_flag,
     as_padding,
     as_size,
     check_alternatives,
+    check_condition,
     conv,
     embedding,
     linear,
@@ -62,7 +64,8 @@ class ConditionedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, labels: Tensor) -> None:
         super().__init__()
-        self.network, self.labels = network, labels
+        self.network: nn.Module = network
+        self.labels: Tensor = labels
         shape = condition_shape(network)
         self._axes = 0 if shape is None else len(shape)
 
@@ -141,21 +144,26 @@ class MLP(nn.Module):
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        self.dim, self.width = as_size("dim", dim), as_size("width", width)
-        self.depth = as_size("depth", depth)
+        self.dim: int = as_size("dim", dim)
+        self.width: int = as_size("width", width)
+        self.depth: int = as_size("depth", depth)
         source = stream(rng, "network")
-        self.features = TimeFeatures()
-        self.shift = linear(TimeFeatures.size, (depth + 1) * width, source)
-        self.gate = linear(TimeFeatures.size, 1, source, zero=True)
-        self.enter = linear(dim, width, source)
-        self.layers = nn.ModuleList(linear(width, width, source) for _ in range(depth))
-        self.leave = linear(width, (1 + as_flag("variance", variance)) * dim, source, zero=True)
-        self.classes = as_size("classes", classes, least=0)
-        self.labels = embedding(classes, (depth + 1) * width)
+        self.features: TimeFeatures = TimeFeatures()
+        self.shift: nn.Linear = linear(TimeFeatures.size, (depth + 1) * width, source)
+        self.gate: nn.Linear = linear(TimeFeatures.size, 1, source, zero=True)
+        self.enter: nn.Linear = linear(dim, width, source)
+        self.layers: nn.ModuleList = nn.ModuleList(
+            linear(width, width, source) for _ in range(depth)
+        )
+        self.leave: nn.Linear = linear(
+            width, (1 + as_flag("variance", variance)) * dim, source, zero=True
+        )
+        self.classes: int = as_size("classes", classes, least=0)
+        self.labels: nn.Embedding | None = embedding(classes, (depth + 1) * width)
         if as_size("conditions", conditions, least=0):
             check_alternatives(self.classes, "conditions", conditions)
-            self.condition_shape = (conditions,)
-            self.told = linear(conditions, (depth + 1) * width, source, zero=True)
+            self.condition_shape: tuple[int] = (conditions,)
+            self.told: nn.Linear = linear(conditions, (depth + 1) * width, source, zero=True)
 
     @property
     def variance(self) -> bool:
@@ -182,10 +190,10 @@ class MLP(nn.Module):
             )
         time = self.features(t)
         if self.conditions:
-            condition = _given(labels, self.conditions)
+            condition = check_condition(labels, self.conditions)
             shift = self.shift(time) + self.told(condition)
         else:
-            shift = _with_labels(self.shift(time), self.labels, self.classes, labels)
+            shift = add_labels(self.shift(time), self.labels, self.classes, labels)
         shifts = torch.split(shift, self.width, dim=1)
         h = nn.functional.silu(self.enter(flat) + shifts[0])
         for layer, shift in zip(self.layers, shifts[1:], strict=True):
@@ -247,36 +255,39 @@ class UNet(nn.Module):
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        self.channels, self.width = as_size("channels", channels), as_size("width", width)
-        self.levels = as_size("levels", levels)
+        self.channels: int = as_size("channels", channels)
+        self.width: int = as_size("width", width)
+        self.levels: int = as_size("levels", levels)
         if width % _GROUPS:
             raise ValueError(f"width must be a multiple of {_GROUPS}, but is {width}.")
         source = stream(rng, "network")
         widths = [width] + [2 * width] * (levels - 1)
-        self.features = TimeFeatures()
-        self.embed = linear(TimeFeatures.size, 4 * width, source)
-        self.gate = linear(4 * width, 1, source, zero=True)
+        self.features: TimeFeatures = TimeFeatures()
+        self.embed: nn.Linear = linear(TimeFeatures.size, 4 * width, source)
+        self.gate: nn.Linear = linear(4 * width, 1, source, zero=True)
         if as_size("condition_channels", condition_channels, least=0):
             check_alternatives(
                 as_size("classes", classes, least=0), "condition_channels", condition_channels
             )
-            self.condition_shape = (condition_channels, None, None)
-        self.enter = conv(channels + condition_channels, width, source, as_padding(padding))
+            self.condition_shape: tuple[int, None, None] = (condition_channels, None, None)
+        self.enter: nn.Conv2d = conv(
+            channels + condition_channels, width, source, as_padding(padding)
+        )
         before = [width, *widths[:-1]]
-        self.down = nn.ModuleList(
+        self.down: nn.ModuleList = nn.ModuleList(
             _Block(i, o, 4 * width, source, padding) for i, o in zip(before, widths, strict=True)
         )
-        self.middle = _Block(widths[-1], widths[-1], 4 * width, source, padding)
+        self.middle: _Block = _Block(widths[-1], widths[-1], 4 * width, source, padding)
         above = [widths[0], *widths[:-1]]
-        self.up = nn.ModuleList(
+        self.up: nn.ModuleList = nn.ModuleList(
             _Block(2 * i, o, 4 * width, source, padding)
             for i, o in zip(widths[::-1], above[::-1], strict=True)
         )
-        self.norm = nn.GroupNorm(_GROUPS, width)
+        self.norm: nn.GroupNorm = nn.GroupNorm(_GROUPS, width)
         outputs = (1 + as_flag("variance", variance)) * channels
-        self.leave = conv(width, outputs, source, padding, zero=True)
-        self.classes = as_size("classes", classes, least=0)
-        self.labels = embedding(classes, 4 * width)
+        self.leave: nn.Conv2d = conv(width, outputs, source, padding, zero=True)
+        self.classes: int = as_size("classes", classes, least=0)
+        self.labels: nn.Embedding | None = embedding(classes, 4 * width)
 
     @property
     def variance(self) -> bool:
@@ -306,7 +317,7 @@ class UNet(nn.Module):
             )
         known = self.embed(self.features(t))
         if self.condition_channels:
-            image = _given(labels, self.condition_channels)
+            image = check_condition(labels, self.condition_channels)
             if image.shape[2:] != x.shape[2:]:
                 raise ValueError(
                     f"the condition must be images of {tuple(x.shape[2:])} like x, but has shape "
@@ -314,7 +325,7 @@ class UNet(nn.Module):
                 )
             time, h = nn.functional.silu(known), self.enter(torch.cat([x, image], dim=1))
         else:
-            time = nn.functional.silu(_with_labels(known, self.labels, self.classes, labels))
+            time = nn.functional.silu(add_labels(known, self.labels, self.classes, labels))
             h = self.enter(x)
         seen = []
         for level, block in enumerate(self.down):
@@ -342,12 +353,15 @@ class _Block(nn.Module):
         self, inputs: int, outputs: int, known: int, source: Stream, padding: Padding
     ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(_GROUPS, inputs), nn.GroupNorm(_GROUPS, outputs)
-        self.conv1 = conv(inputs, outputs, source, padding)
-        self.modulate = linear(known, 2 * outputs, source)
-        self.conv2 = conv(outputs, outputs, source, padding, zero=True)
+        self.norm1: nn.GroupNorm = nn.GroupNorm(_GROUPS, inputs)
+        self.norm2: nn.GroupNorm = nn.GroupNorm(_GROUPS, outputs)
+        self.conv1: nn.Conv2d = conv(inputs, outputs, source, padding)
+        self.modulate: nn.Linear = linear(known, 2 * outputs, source)
+        self.conv2: nn.Conv2d = conv(outputs, outputs, source, padding, zero=True)
         alike = inputs == outputs
-        self.around = nn.Identity() if alike else conv(inputs, outputs, source, size=1)
+        self.around: nn.Identity | nn.Conv2d = (
+            nn.Identity() if alike else conv(inputs, outputs, source, size=1)
+        )
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         # after the norm, which takes away what is added to a whole group of channels
@@ -356,38 +370,6 @@ class _Block(nn.Module):
         h = torch.addcmul(h + shift, h, scale)
         out: Tensor = self.around(x) + self.conv2(nn.functional.silu(h))
         return out
-
-
-def _with_labels(
-    known: Tensor, table: nn.Embedding | None, classes: int, labels: Tensor | None
-) -> Tensor:
-    """Return features of time and label; shape (1, size) where both are one for all rows."""
-    if table is None:
-        if labels is not None:
-            raise ValueError(
-                "this network knows no classes, but was given labels; make it with classes=…"
-            )
-        return known
-    if labels is None:
-        labels = torch.full((1,), classes, device=known.device)
-    elif labels.stride() == (0,):  # one label for all rows: look it up once
-        labels = labels[:1]
-    row: Tensor = table(labels)
-    return known + row
-
-
-def _given(condition: Tensor | None, size: int) -> Tensor:
-    """Return the condition of a network that is never without, or refuse its absence."""
-    if condition is None:
-        raise ValueError(
-            f"this network is told a condition of {size} numbers or channels for each row, and "
-            "has no score without: take model.conditional(condition)."
-        )
-    if condition.ndim < 2 or condition.shape[1] != size:
-        raise ValueError(
-            f"a condition must have shape (batch, {size}, …), but has {tuple(condition.shape)}."
-        )
-    return condition
 
 
 def _condition_size(network: nn.Module) -> int:

@@ -38,7 +38,7 @@ from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_finite, check_not_negative
 from sdegen.core.derivatives import is_seen
 from sdegen.core.requests import as_parameter, as_time, value_of
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential, check_start_of
@@ -74,7 +74,7 @@ class ActiveBrownian(SDE):
         '4.10'
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(
         self,
@@ -92,10 +92,11 @@ class ActiveBrownian(SDE):
             "angular_velocity": angular_velocity,
         }
         read = {name: as_parameter(name, value) for name, value in given.items()}
-        self.speed, self.angular_velocity = read["speed"], read["angular_velocity"]
-        self.translational_diffusion = read["translational_diffusion"]
-        self.rotational_diffusion = read["rotational_diffusion"]
-        self.potential = None if potential is None else as_potential(potential)
+        self.speed: float | Tensor = read["speed"]
+        self.angular_velocity: float | Tensor = read["angular_velocity"]
+        self.translational_diffusion: float | Tensor = read["translational_diffusion"]
+        self.rotational_diffusion: float | Tensor = read["rotational_diffusion"]
+        self.potential: Potential | None = None if potential is None else as_potential(potential)
         for name, value in read.items():
             check = check_not_negative if name.endswith("diffusion") else check_finite
             check(name, value_of(value))
@@ -105,7 +106,7 @@ class ActiveBrownian(SDE):
         twice = 2 * torch.stack([self._d, self._d, self._turning])
         # of what is off the gradient is 0, in place of ∞
         self._strengths = torch.where(twice > 0, twice, 1.0).sqrt() * (twice > 0)
-        self.noise = "additive" if bool((twice > 0).any()) else "none"
+        self.noise: NoiseKind = "additive" if bool((twice > 0).any()) else "none"
 
     def drift(self, x: State, t: Time) -> State:
         """(v cos θ − ∂U/∂x, v sin θ − ∂U/∂y, ω), shape of x."""

@@ -28,7 +28,7 @@ from sdegen.core.jumps import check_no_jumps
 from sdegen.core.noise import Rng, normal_like, stream
 from sdegen.core.noise_structure import check_not_general
 from sdegen.core.requests import as_numbers, as_state, check_kind
-from sdegen.core.sde import SDE, Rows
+from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import Numbers, State, Time
 
 
@@ -58,7 +58,7 @@ class Coloured(SDE):
         '0.333333'
     """
 
-    noise = "additive"
+    noise: NoiseKind = "additive"
 
     def __init__(self, sde: SDE, correlation_time: Numbers) -> None:
         check_kind("sde", sde, SDE, "an SDE, such as Langevin(DoubleWell(), 0.3)")
@@ -78,8 +78,9 @@ class Coloured(SDE):
             )
         if not bool(((tau > 0) & tau.isfinite()).all()):
             raise ValueError(f"correlation_time must be finite and > 0, but is {tau.tolist()}.")
-        self.sde, self.correlation_time = sde, tau
-        self.autonomous = sde.autonomous
+        self.sde: SDE = sde
+        self.correlation_time: Tensor = tau
+        self.autonomous: bool | None = sde.autonomous
 
     @property
     def time_range(self) -> tuple[float, float]:

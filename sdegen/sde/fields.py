@@ -21,7 +21,7 @@ from sdegen.core.bases import Cosines, Waves
 from sdegen.core.checks import check_not_negative, check_positive, check_word
 from sdegen.core.diagonal_kernel import DiagonalKernel
 from sdegen.core.requests import as_number, kind_of
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time
 from sdegen.sde.kernels import kernel_of_rates
 
@@ -56,8 +56,8 @@ class StochasticHeat(SDE):
         [1.0, 5.0, 5.0, 9.0]
     """
 
-    noise = "additive"
-    autonomous = True
+    noise: NoiseKind = "additive"
+    autonomous: bool | None = True
 
     def __init__(
         self,
@@ -68,16 +68,16 @@ class StochasticHeat(SDE):
         *,
         ends: Ends = "periodic",
     ) -> None:
-        self.shape = as_shape("shape", shape)
-        self.diffusivity = as_number("diffusivity", diffusivity)
-        self.mass_squared = as_number("mass_squared", mass_squared)
-        self.temperature = as_number("temperature", temperature)
+        self.shape: tuple[int, ...] = as_shape("shape", shape)
+        self.diffusivity: float = as_number("diffusivity", diffusivity)
+        self.mass_squared: float = as_number("mass_squared", mass_squared)
+        self.temperature: float = as_number("temperature", temperature)
         check_not_negative("diffusivity", self.diffusivity)
         check_positive("mass_squared", self.mass_squared)
         check_positive("temperature", self.temperature)
         check_word("ends", ends, ("periodic", "reflecting"))
         self.ends: Ends = ends
-        self.constant_noise = math.sqrt(2 * self.temperature)
+        self.constant_noise: float | None = math.sqrt(2 * self.temperature)
         self._basis = (Waves if ends == "periodic" else Cosines)(len(self.shape))
 
     @property

@@ -34,7 +34,7 @@ from sdegen.core.checks import check_not_negative, check_positive
 from sdegen.core.derivatives import is_seen
 from sdegen.core.noise import Rng, stream
 from sdegen.core.requests import as_number, as_numbers, as_state, as_time, check_kind
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.sde.potentials import FunctionPotential, Potential, as_potential
 
@@ -82,9 +82,9 @@ class PronySeries:
                     "is a friction with a noise of its own."
                 )
         n = sizes.pop()
-        self.amplitudes = read["amplitudes"].expand(n)
-        self.decay_times = read["decay_times"].expand(n)
-        self.frequencies = read["frequencies"].expand(n)
+        self.amplitudes: Tensor = read["amplitudes"].expand(n)
+        self.decay_times: Tensor = read["decay_times"].expand(n)
+        self.frequencies: Tensor = read["frequencies"].expand(n)
 
     def __call__(self, t: Time | float) -> Tensor:
         """K(t) at |t|, shape of t."""
@@ -128,7 +128,7 @@ class GeneralizedLangevin(SDE):
         [0.2, 0.4, 0.8]
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(
         self,
@@ -140,13 +140,15 @@ class GeneralizedLangevin(SDE):
         friction: float = 0.0,
     ) -> None:
         check_kind("memory", memory, PronySeries, "a kernel, such as PronySeries(2.0, 0.5)")
-        self.potential, self.memory = as_potential(potential), memory
-        self.temperature = as_number("temperature", temperature)
-        self.mass, self.friction = as_number("mass", mass), as_number("friction", friction)
+        self.potential: Potential = as_potential(potential)
+        self.memory: PronySeries = memory
+        self.temperature: float = as_number("temperature", temperature)
+        self.mass: float = as_number("mass", mass)
+        self.friction: float = as_number("friction", friction)
         check_not_negative("temperature", self.temperature)
         check_positive("mass", self.mass)
         check_not_negative("friction", self.friction)
-        self.noise = "additive" if self.temperature > 0 else "none"
+        self.noise: NoiseKind = "additive" if self.temperature > 0 else "none"
         self._coupling, self._decay, rates = _variables(memory)
         strengths = [0.0, math.sqrt(2 * self.friction * self.temperature) / self.mass]
         strengths += [math.sqrt(2 * self.temperature * rate) for rate in rates]

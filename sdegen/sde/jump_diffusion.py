@@ -24,7 +24,7 @@ from sdegen.core.noise import Noise
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import check_kind
 from sdegen.core.scores import CallCounter
-from sdegen.core.sde import SDE, Rows
+from sdegen.core.sde import SDE, NoiseKind, Rows
 from sdegen.core.shapes import State, Time
 from sdegen.core.update import Number
 
@@ -72,11 +72,13 @@ class JumpDiffusion(SDE):
             raise ValueError(
                 f"JumpDiffusion needs an equation forward in time, but {name} is {what}."
             )
-        self.sde, self.jumps = sde, each
-        self.noise, self.constant_noise = sde.noise, sde.constant_noise
-        self.channels = sde.channels
+        self.sde: SDE = sde
+        self.jumps: tuple[CompoundPoisson | AlphaStable, ...] | None = each
+        self.noise: NoiseKind = sde.noise
+        self.constant_noise: float | None = sde.constant_noise
+        self.channels: int | None = sde.channels
         timed = any(isinstance(one, CompoundPoisson) and not one.autonomous for one in each)
-        self.autonomous = None if timed else sde.autonomous
+        self.autonomous: bool | None = None if timed else sde.autonomous
         self._counter: CallCounter | None = None
 
     def event_of(self, numbers: int) -> tuple[int, ...]:

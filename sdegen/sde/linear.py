@@ -29,11 +29,11 @@ from sdegen.core.kernel import GaussianKernel
 from sdegen.core.matrix_kernel import MatrixKernel
 from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_number, as_times, check_kind
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time, Times, expand
 from sdegen.sde.kernels import VaryingLaw, kernel_of_matrices
 from sdegen.sde.magnus import varying_law
-from sdegen.sde.rates import Rate, RateLike
+from sdegen.sde.rates import Rate, RateFunction, RateLike
 from sdegen.sde.transitions import LinearProcess, Transition, constant_law, elapsed, root
 
 _DECAYED = 80.0  # e⁻⁸⁰ of a mode is below all rounding
@@ -116,17 +116,20 @@ class LinearSDE(LinearProcess):
                 f"c must be a number or have shape ({d},), but has shape {tuple(c.shape)}."
             )
         shift.widen(d)
-        self.A, self.B, self.c = drift.given, noise.given, shift.given
+        self.A = drift.given
+        self.B = noise.given
+        self.c: RateFunction | Tensor = shift.given
         self._varies = drift.varies or noise.varies or shift.varies
         if self._varies:
             self.autonomous = None
         if not noise.varies and B.shape == (d, d) and bool((B.diag().diag() == B).all()):
             noise.value = B.diag()
         if noise.value.ndim == 2:
-            self.noise_structure, self.channels = "channels", noise.value.shape[1]
+            self.noise_structure = "channels"
+            self.channels: int | None = noise.value.shape[1]
         elif noise.value.ndim == 0 and not (noise.varies or B.requires_grad):
-            self.constant_noise = float(B)
-        self.noise = "additive" if noise.varies or bool((B != 0).any()) else "none"
+            self.constant_noise: float | None = float(B)
+        self.noise: NoiseKind = "additive" if noise.varies or bool((B != 0).any()) else "none"
 
     @property
     def linear_part(self) -> Tensor | None:  # type: ignore[override]

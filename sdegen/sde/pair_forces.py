@@ -34,6 +34,7 @@ from sdegen.core.checks import check_count, check_positive
 from sdegen.core.requests import as_number, as_state
 from sdegen.core.shapes import Numbers, State, rows_nonfinite
 from sdegen.sde.neighbours import (
+    Lengths,
     NeighbourLists,
     Pairs,
     check_box,
@@ -83,12 +84,12 @@ class PairForces(Potential):
         cutoff: float | None = None,
         external: Potential | Callable[[State], Tensor] | None = None,
     ) -> None:
-        self.potential = as_pair_potential(potential)
-        self.box = check_box(box)
-        self.cutoff = None if cutoff is None else as_number("cutoff", cutoff)
+        self.potential: PairPotential = as_pair_potential(potential)
+        self.box: float | Lengths | None = check_box(box)
+        self.cutoff: float | None = None if cutoff is None else as_number("cutoff", cutoff)
         if self.cutoff is not None:
             check_positive("cutoff", self.cutoff)
-        self.external = None if external is None else _at_rest(external)
+        self.external: Potential | None = None if external is None else _at_rest(external)
         self._reach = min(self.potential.range, math.inf if self.cutoff is None else self.cutoff)
         self._check_reach()
         if isinstance(self.potential, FunctionPair):

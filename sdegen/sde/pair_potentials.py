@@ -153,9 +153,10 @@ class HarmonicRepulsion(PairPotential):
     """
 
     def __init__(self, stiffness: Number = 1.0, diameter: float = 1.0) -> None:
-        self.stiffness = _positive("stiffness", stiffness)
+        self.stiffness: float | Tensor = _positive("stiffness", stiffness)
         check_positive("diameter", diameter)
-        self.diameter = self.range = float(diameter)
+        self.diameter: float = float(diameter)
+        self.range: float = self.diameter
 
     def energy(self, r: Tensor) -> Tensor:
         """½ k (σ − r)², 0 from σ on."""
@@ -186,9 +187,9 @@ class LennardJones(PairPotential):
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
-        self.epsilon = _positive("epsilon", epsilon)
+        self.epsilon: float | Tensor = _positive("epsilon", epsilon)
         check_positive("sigma", sigma)
-        self.sigma = float(sigma)
+        self.sigma: float = float(sigma)
 
     def energy(self, r: Tensor) -> Tensor:
         """4ε [(σ/r)¹² − (σ/r)⁶]."""
@@ -227,7 +228,7 @@ class WCA(LennardJones):
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
         super().__init__(epsilon, sigma)
-        self.range = 2 ** (1 / 6) * self.sigma
+        self.range: float = 2 ** (1 / 6) * self.sigma
 
     def energy(self, r: Tensor) -> Tensor:
         """4ε [(σ/r)¹² − (σ/r)⁶] + ε, 0 from 2^{1/6} σ on."""
@@ -258,10 +259,10 @@ class GaussianCore(PairPotential):
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0) -> None:
-        self.epsilon = as_parameter("epsilon", epsilon)
+        self.epsilon: float | Tensor = as_parameter("epsilon", epsilon)
         check_finite("epsilon", value_of(self.epsilon))
         check_positive("sigma", sigma)
-        self.sigma = float(sigma)
+        self.sigma: float = float(sigma)
 
     def energy(self, r: Tensor) -> Tensor:
         """ε e^{−r²/σ²}."""
@@ -293,11 +294,12 @@ class Yukawa(PairPotential):
     """
 
     def __init__(self, epsilon: Number = 1.0, sigma: float = 1.0, kappa: float = 1.0) -> None:
-        self.epsilon = as_parameter("epsilon", epsilon)
+        self.epsilon: float | Tensor = as_parameter("epsilon", epsilon)
         check_finite("epsilon", value_of(self.epsilon))
         check_positive("sigma", sigma)
         check_not_negative("kappa", kappa)
-        self.sigma, self.kappa = float(sigma), float(kappa)
+        self.sigma: float = float(sigma)
+        self.kappa: float = float(kappa)
 
     def energy(self, r: Tensor) -> Tensor:
         """ε (σ/r) e^{−κ r}."""

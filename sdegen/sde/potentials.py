@@ -292,8 +292,8 @@ class Quadratic(Potential):
     """
 
     def __init__(self, stiffness: float | Tensor = 1.0, center: float | Tensor = 0.0) -> None:
-        self.stiffness = as_parameter("stiffness", stiffness)
-        self.center = as_parameter("center", center)
+        self.stiffness: float | Tensor = as_parameter("stiffness", stiffness)
+        self.center: float | Tensor = as_parameter("center", center)
         k = value_of(self.stiffness)
         if not 0 < k < math.inf:
             raise ValueError(f"stiffness must be finite and > 0 to confine, but is {k:g}.")
@@ -337,8 +337,8 @@ class DoubleWell(Potential):
     """
 
     def __init__(self, quartic: float | Tensor = 0.25, quadratic: float | Tensor = 0.5) -> None:
-        self.quartic = as_parameter("quartic", quartic)
-        self.quadratic = as_parameter("quadratic", quadratic)
+        self.quartic: float | Tensor = as_parameter("quartic", quartic)
+        self.quadratic: float | Tensor = as_parameter("quadratic", quadratic)
         a, b = value_of(self.quartic), value_of(self.quadratic)
         if not (0 < a < math.inf and 0 < b < math.inf):
             raise ValueError(f"a double well needs a, b > 0, finite, but a = {a:g}, b = {b:g}.")

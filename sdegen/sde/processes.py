@@ -14,11 +14,12 @@ from sdegen.core.accuracy import SlopeBy
 from sdegen.core.checks import check_not_negative
 from sdegen.core.kernel import GaussianKernel
 from sdegen.core.requests import as_numbers, as_parameter, kind_of, value_of
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.update import Number
 from sdegen.sde.kernels import kernel_of_rates, mean_decay
 from sdegen.sde.potentials import (
+    AnyPotential,
     DrivenPotential,
     Potential,
     as_any_potential,
@@ -39,11 +40,11 @@ class _ConstantNoise(SDE):
         sigma = as_parameter(name, sigma)
         value = value_of(sigma)
         check_not_negative(name, value)
-        self.noise = "additive" if value > 0 else "none"
+        self.noise: NoiseKind = "additive" if value > 0 else "none"
         if isinstance(sigma, Tensor):  # no number: its gradient flows through every step
             self._sigma = sigma
         else:
-            self.constant_noise = sigma
+            self.constant_noise: float | None = sigma
             self._sigma = torch.tensor(sigma, dtype=torch.float64)
 
     @property
@@ -78,7 +79,7 @@ class BrownianMotion(_ConstantNoise, LinearProcess):
         12.0
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(self, sigma: Number = 1.0) -> None:
         super().__init__(sigma, "sigma")
@@ -134,11 +135,12 @@ class OrnsteinUhlenbeck(_ConstantNoise, LinearProcess):
         '0.3679, 0.8647'
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(self, rate: Number = 1.0, mean: Number = 0.0, sigma: Number = _ROOT_TWO) -> None:
         super().__init__(sigma, "sigma")
-        self.rate, self.mean = as_parameter("rate", rate), as_parameter("mean", mean)
+        self.rate: float | Tensor = as_parameter("rate", rate)
+        self.mean: float | Tensor = as_parameter("mean", mean)
         k, mu = value_of(self.rate), value_of(self.mean)
         if not (math.isfinite(k) and math.isfinite(mu)):
             raise ValueError(f"rate and mean must be finite, but are {k:g} and {mu:g}.")
@@ -198,7 +200,7 @@ class Langevin(_ConstantNoise):
         -8.0
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(
         self,
@@ -210,7 +212,8 @@ class Langevin(_ConstantNoise):
         twice = 2 * temperature
         sigma = twice.sqrt() if isinstance(twice, Tensor) else math.sqrt(twice)
         super().__init__(sigma, "temperature")
-        self.potential, self.temperature = as_any_potential(potential), temperature
+        self.potential: AnyPotential = as_any_potential(potential)
+        self.temperature: float | Tensor = temperature
         if isinstance(self.potential, DrivenPotential):
             self.autonomous = False
 
@@ -258,7 +261,7 @@ class RateNetwork(_ConstantNoise):
         [[1.0, -3.0]]
     """
 
-    autonomous = True
+    autonomous: bool | None = True
     halves_steps: ClassVar[bool] = False  # dt = 1 is a network of its own
 
     def __init__(
@@ -287,7 +290,9 @@ class RateNetwork(_ConstantNoise):
                 f"activation must be a function φ(x), but is {kind_of(activation)}; pass "
                 "torch.tanh, say."
             )
-        self.weights, self.inputs, self.activation = weights, inputs, activation
+        self.weights: Tensor = weights
+        self.inputs: Tensor = inputs
+        self.activation = activation
 
     def drift(self, x: State, t: Time) -> State:
         """−x + W φ(x) + I, shape (batch, units)."""

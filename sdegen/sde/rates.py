@@ -33,9 +33,12 @@ class Rate:
     """
 
     def __init__(self, name: str, given: RateLike, expected: str, start: float) -> None:
-        self.name, self.expected, self.varies = name, expected, callable(given)
+        self.name: str = name
+        self.expected: str = expected
+        self.varies: bool = callable(given)
         self._function: RateFunction | None = None
         self._width: int | None = None
+        self.value: Tensor
         if not callable(given):
             self.value = as_numbers(name, given, expected=expected)
         else:
@@ -55,7 +58,8 @@ class Rate:
     def widen(self, d: int) -> None:
         """Let one number stand for d."""
         if self.value.ndim == 0:
-            self._width, self.value = d, self.value.expand(d)
+            self._width = d
+            self.value = self.value.expand(d)
 
     def at(self, t: Time | float) -> Tensor:
         """Return the numbers at a time; with a leading axis for times of shape (batch,).

@@ -28,8 +28,9 @@ from sdegen.core.channels import directionals, units
 from sdegen.core.checks import check_count
 from sdegen.core.derivatives import gradient_of, is_seen
 from sdegen.core.errors import NotNormalizableError
+from sdegen.core.noise_structure import NoiseStructure
 from sdegen.core.requests import as_numbers, check_function, kind_of
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import Numbers, State, Time, as_column
 from sdegen.core.slope_checks import check_directional, check_slope
 
@@ -70,7 +71,7 @@ class StationarySDE(SDE):
         [[-1.0, 2.0]]
     """
 
-    autonomous = True
+    autonomous: bool | None = True
 
     def __init__(
         self,
@@ -82,7 +83,9 @@ class StationarySDE(SDE):
     ) -> None:
         expected = "a function log p(x), such as lambda x: -x**4 / 4, or mixture.log_prob"
         check_function("log_density", log_density, expected)
-        self.log_density, self.mobility, self.rotation = log_density, mobility, rotation
+        self.log_density: Field = log_density
+        self.mobility: Numbers | Field = mobility
+        self.rotation: Numbers | Field | None = rotation
         self._M: Tensor | None = None
         self._R = None if rotation is None or callable(rotation) else _rotation(rotation)
         if rotation is not None and callable(rotation):
@@ -99,11 +102,13 @@ class StationarySDE(SDE):
                 "channels is the number of coordinates where mobility is a function that returns "
                 "matrices; leave it out, since a number or an array says it."
             )
-        self.noise, self._M = "additive", _mobility(mobility)
+        self.noise: NoiseKind = "additive"
+        self._M = _mobility(mobility)
         if self._M.ndim == 0 and not self._M.requires_grad:
-            self.constant_noise = math.sqrt(2 * float(self._M))
+            self.constant_noise: float | None = math.sqrt(2 * float(self._M))
         elif self._M.ndim == 2:
-            self.noise_structure, self.channels = "channels", len(self._M)
+            self.noise_structure: NoiseStructure = "channels"
+            self.channels: int | None = len(self._M)
 
     def stationary_log_density(self, x: State) -> Tensor:
         """Return log p(x) up to a constant, shape (batch,).

@@ -38,12 +38,13 @@ from sdegen.core.requests import (
     check_state,
     value_of,
 )
-from sdegen.core.sde import SDE
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import Numbers, State, Time
 from sdegen.core.signature import Signature
 from sdegen.core.update import Number
 from sdegen.sde.kernels import kernel_of_pairs
 from sdegen.sde.potentials import (
+    AnyPotential,
     DrivenPotential,
     Potential,
     Quadratic,
@@ -90,7 +91,7 @@ class UnderdampedLangevin(SDE):
         [3.0, -3.5]
     """
 
-    autonomous = True
+    autonomous: bool | None = True
     phase_space = True
     _counted = "force"
     _kernel: GaussianKernel | None = None
@@ -102,7 +103,7 @@ class UnderdampedLangevin(SDE):
         temperature: Number = 1.0,
         mass: Numbers = 1.0,
     ) -> None:
-        self.potential = as_any_potential(potential)
+        self.potential: AnyPotential = as_any_potential(potential)
         still = False
         self.friction: float | Tensor | Field
         if callable(friction) and not isinstance(friction, Tensor):
@@ -114,15 +115,15 @@ class UnderdampedLangevin(SDE):
         else:
             self.friction = _field("friction", friction, zero=True)
             still = _is_zero(self.friction)
-        self.temperature = as_parameter("temperature", temperature)
+        self.temperature: float | Tensor = as_parameter("temperature", temperature)
         _check("temperature", self.temperature, zero=True)
-        self.mass = _field("mass", mass, zero=False)
+        self.mass: float | Tensor = _field("mass", mass, zero=False)
         if isinstance(self.potential, DrivenPotential):
             self.autonomous = False
         if still or value_of(self.temperature) == 0:
             self.noise = "none"
         else:
-            self.noise = "multiplicative" if callable(self.friction) else "additive"
+            self.noise: NoiseKind = "multiplicative" if callable(self.friction) else "additive"
 
     def state(self, x: Numbers | Tensor, v: Numbers | Tensor) -> Tensor:
         """Return the state of positions and velocities, shape (batch, 2, *event).

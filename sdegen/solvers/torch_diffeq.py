@@ -170,12 +170,15 @@ class _Flow:
 
     def __init__(self, solver: TorchDiffEq, sde: SDE, times: Tensor) -> None:
         self._solver, self._sde, self._times = solver, sde, times
-        self.t, self.stuck, self.largest = float(times[0]), False, 0.0
-        self.lost = torch.zeros(0, dtype=torch.bool)
+        self.t: float = float(times[0])
+        self.stuck: bool = False
+        self.halted: bool = False
+        self.largest: float = 0.0
+        self.lost: Tensor = torch.zeros(0, dtype=torch.bool)
         self._low, self._high = sorted((float(times[0]), float(times[-1])))
         self._sense = 1.0 if times[-1] > times[0] else -1.0
         self._rungs: Any = None  # torchdiffeq's solver, from the first state on
-        self._progress, self.halted = Progress(self._high - self._low), False
+        self._progress = Progress(self._high - self._low)
 
     def _begun(self, x: State) -> Any:  # noqa: ANN401 (torchdiffeq has no types)
         """Return the solver of torchdiffeq at the first state; its clock increases."""

@@ -134,7 +134,8 @@ class JSONLines(Callback):
 
     def __init__(self, path: str | Path | None = None, every: int = 10) -> None:
         check_count("every", every)
-        self.path, self.every = None if path is None else Path(path), every
+        self.path: Path | None = None if path is None else Path(path)
+        self.every: int = every
         self._file: IO[str] | None = None
 
     def begin(self, step: int, folder: Path | None) -> None:
@@ -188,7 +189,8 @@ class TensorBoard(Callback):
 
     def __init__(self, path: str | Path | None = None, every: int = 10) -> None:
         check_count("every", every)
-        self.path, self.every = None if path is None else Path(path), every
+        self.path: Path | None = None if path is None else Path(path)
+        self.every: int = every
         self._library = needed("torch.utils.tensorboard", "TensorBoard", extra="tensorboard")
         self._writer: Any = None
 

@@ -41,9 +41,10 @@ from sdegen.training.optimizer import (
 )
 from sdegen.training.ranks import Group
 from sdegen.training.result import TrainResult
-from sdegen.training.run import Augment, TrainingRun, trained_weights
+from sdegen.training.run import Augment, TrainingRun
 from sdegen.training.sources import Source, TensorSource
 from sdegen.training.state import restore
+from sdegen.training.weights import trained_weights
 
 _EXAMPLES = ("data", "labels", "validation")  # known by digests, which say nothing to a reader
 

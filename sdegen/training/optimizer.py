@@ -212,7 +212,7 @@ class WeightAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module)
+        self.module: nn.Module = copy.deepcopy(module)
         self._decay, self._count = decay, 0
         # listed once: to walk through the modules takes longer than to average
         self._current = [p.detach() for p in module.parameters()]

@@ -35,6 +35,7 @@ from sdegen.training.result import TrainResult
 from sdegen.training.seeding import seeded
 from sdegen.training.sources import Source
 from sdegen.training.state import state_of
+from sdegen.training.weights import has_lost, like_weights, trained_weights
 
 Augment = Callable[[State, Stream], State]
 
@@ -78,25 +79,33 @@ class TrainingRun:
         pace: Pace,
         callbacks: Sequence[Callable[[StepReport], None]] = (),
     ) -> None:
-        self.parameters = trained_weights(module)
+        self.parameters: list[Tensor] = trained_weights(module)
         self.group = group
         self.group.broadcast_weights(module)
-        self.module, self.config, self.augment, self.seed = module, config, augment, seed
-        self.spec, self.checkpoints = spec, checkpoints
+        self.module: nn.Module = module
+        self.config: FitConfig = config
+        self.augment: Augment | None = augment
+        self.seed: int = seed
+        self.spec: dict[str, Any] = spec
+        self.checkpoints: Checkpoints | None = checkpoints
         data.begin(self.parameters[0], seed)
-        self.source, self.device = data, self.parameters[0].device
-        self.validation = None if validation is None else _like(validation, self.parameters[0])
-        self.loss, self.passes = loss.prepare(module, data.sample), loss.validation_passes
-        self.streams = Streams(seed, "train")
-        self.optimizer, self.pace = optimizer, pace
-        self.average = WeightAverage(module, config.ema_decay)
+        self.source: Source = data
+        self.device: torch.device = self.parameters[0].device
+        examples = None if validation is None else like_weights(validation, self.parameters[0])
+        self.validation: Batch | None = examples
+        self.loss: Loss = loss.prepare(module, data.sample)
+        self.passes: int = loss.validation_passes
+        self.streams: Streams = Streams(seed, "train")
+        self.optimizer: Optimizer = optimizer
+        self.pace: Pace = pace
+        self.average: WeightAverage = WeightAverage(module, config.ema_decay)
         self.best: dict[str, Tensor] = {}
-        self.step = 0
-        self.losses = torch.zeros(config.steps, dtype=torch.float64)
+        self.step: int = 0
+        self.losses: Tensor = torch.zeros(config.steps, dtype=torch.float64)
         self._losses = self.losses.numpy()  # the same memory, written to in a tenth of the time
         self.logs: dict[str, Tensor] = {}
         self.validations: list[tuple[int, float]] = []
-        self.callbacks = [] if group.rank else list(callbacks)
+        self.callbacks: list[Callable[[StepReport], None]] = [] if group.rank else list(callbacks)
         self._throughput = Throughput(config.batch_size)
         self._unaveraged = False  # whether the weights of the last step are not in the average
 
@@ -347,7 +356,7 @@ class TrainingRun:
     def _finish(self, failed: bool) -> int:
         """Give the module the averaged weights; return the step they are of."""
         self.module.eval()
-        if self._unaveraged and not (failed and _has_lost(self.parameters)):
+        if self._unaveraged and not (failed and has_lost(self.parameters)):
             self._settle()
         if self.config.keep == "best" and self.best:
             self.module.load_state_dict(self.best)
@@ -367,30 +376,3 @@ class TrainingRun:
             seed=self.seed,
             logs={name: values[: self.step].clone() for name, values in self.logs.items()},
         )
-
-
-def trained_weights(module: nn.Module) -> list[Tensor]:
-    """Return the weights that are trained, or refuse a module that has none."""
-    parameters: list[Tensor] = [p for p in module.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("the network has no parameters to train.")
-    if parameters[0].dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"the network's weights are {parameters[0].dtype}, too coarse for the steps of an "
-            "optimizer; train it in float32 or float64."
-        )
-    return parameters
-
-
-def _like(examples: Batch, weight: Tensor) -> Batch:
-    """Return examples where the weights are: rows and targets in their dtype, classes in int64."""
-    labels = examples.labels
-    if labels is not None:
-        dtype = weight.dtype if labels.is_floating_point() else torch.int64
-        labels = labels.to(weight.device, dtype)
-    return Batch(examples.rows.to(weight), labels)
-
-
-def _has_lost(weights: list[Tensor]) -> bool:
-    """Return whether a weight is no number."""
-    return not all(bool(p.isfinite().all()) for p in weights)

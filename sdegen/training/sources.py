@@ -64,7 +64,8 @@ class Source(ABC):
     labels: Tensor | None = None
 
     def __init__(self, name: str, check: CheckBatch | None) -> None:
-        self.name, self._check = name, check
+        self.name: str = name
+        self._check = check
         self._like: Tensor = torch.empty(0)
         self._seed = 0
 
@@ -145,8 +146,8 @@ class TensorSource(Source):
     ) -> None:
         super().__init__(name, check)
         rows = check_data(name, rows)
-        self.labels = _labels_for(name, labels, len(rows))
-        self.sample = Batch(rows, self.labels)
+        self.labels: Tensor | None = _labels_for(name, labels, len(rows))
+        self.sample: Batch = Batch(rows, self.labels)
         if check is not None:
             check(self.sample)
 
@@ -195,8 +196,8 @@ class ArraySource(Source):
                 f"{tuple(array.shape)}."
             )
         self._count = int(array.shape[0])
-        self.labels = _labels_for(name, labels, self._count)
-        self.sample = self._rows(_spread(self._count, int(np.prod(array.shape[1:]))))
+        self.labels: Tensor | None = _labels_for(name, labels, self._count)
+        self.sample: Batch = self._rows(_spread(self._count, int(np.prod(array.shape[1:]))))
 
     def read(self, k: int, source: Stream, count: int, mine: slice) -> Batch:
         """Read some of the rows of a step, drawn with replacement."""
@@ -253,7 +254,7 @@ class DatasetSource(Source):
             raise ValueError(f"{name} is empty: its Dataset has no rows.")
         self._draws = False
         first = self._rows(torch.tensor([0]), (LOOK, 0, 0))
-        self.sample = self._rows(_spread(self._count, first.rows.numel()), (LOOK, 0, 0))
+        self.sample: Batch = self._rows(_spread(self._count, first.rows.numel()), (LOOK, 0, 0))
         again = self._rows(torch.tensor([0]), (LOOK, 0, 0))
         self._repeats = torch.equal(again.rows[0], self.sample.rows[0])
         if not self._repeats:

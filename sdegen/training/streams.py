@@ -55,7 +55,7 @@ class LoaderSource(Source):
         self._epoch, self._fetched = 0, 0
         self._last = self._left = Batch(torch.empty(0))
         self._seed = LOOK
-        self.sample = self._fetch()
+        self.sample: Batch = self._fetch()
         self.close()
         self._epoch, self._fetched = 0, 0
 

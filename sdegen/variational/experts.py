@@ -60,8 +60,9 @@ class MixtureOfExperts(nn.Module):
             )
         check_count("count", count)
         check_positive("std", std)
-        self.gate, self.experts = gate, experts
-        self.log_stds = nn.Parameter(torch.full((count,), math.log(std)))
+        self.gate: nn.Module = gate
+        self.experts: nn.Module = experts
+        self.log_stds: nn.Parameter = nn.Parameter(torch.full((count,), math.log(std)))
 
     def log_gate(self, x: State) -> Tensor:
         """Return log π_k(x), shape (batch, K).

@@ -95,12 +95,18 @@ class Flow(nn.Module):
         for what, count in counts.items():
             check_count(what, count)
         check_count("context", context, 0)
-        self.name, self.dim, self.context = name, dim, context
+        self.name = name
+        self.dim: int = dim
+        self.context: int = context
         source = stream(rng, "flow")
         with torch.random.fork_rng(devices=[]):  # torch's constructors draw, and are drawn anew
-            self.transforms = _transforms(name, dim, transforms, context, [width] * depth, source)
+            self.transforms: nn.Module = _transforms(
+                name, dim, transforms, context, [width] * depth, source
+            )
         _draw(self.transforms, source)
-        self.log_scale = nn.Parameter(torch.zeros(dim)) if name == "nice" else None
+        self.log_scale: nn.Parameter | None = (
+            nn.Parameter(torch.zeros(dim)) if name == "nice" else None
+        )
         for what, value in (("mean", mean), ("std", std)):
             given = as_numbers(what, value, expected=f"a number, or {dim} of them").detach()
             if given.shape not in ((), (dim,)) or not bool(given.isfinite().all()):

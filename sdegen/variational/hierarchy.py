@@ -86,10 +86,10 @@ class HierarchicalVAE(nn.Module):
         prior: Gaussian | None = None,
     ) -> None:
         super().__init__()
-        self.sizes = _checked_sizes(sizes)
+        self.sizes: tuple[int, ...] = _checked_sizes(sizes)
         steps = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
-        self.encoders = _as_levels("encoders", encoders, steps)
-        self.decoders = _as_levels("decoders", decoders, [(m, d) for d, m in steps])
+        self.encoders: nn.ModuleList = _as_levels("encoders", encoders, steps)
+        self.decoders: nn.ModuleList = _as_levels("decoders", decoders, [(m, d) for d, m in steps])
         top = self.sizes[-1]
         if prior is not None:
             check_kind("prior", prior, Gaussian, "a Gaussian(mean, covariance) or None")

@@ -97,7 +97,7 @@ class LinearGaussianModel:
         if a.ndim != 2 or a.numel() == 0:
             raise ValueError(f"matrix must have shape (d, k), but has {tuple(a.shape)}.")
         zero = torch.zeros(a.shape[1], dtype=a.dtype, device=a.device)
-        self.prior = Gaussian(zero) if prior is None else prior
+        self.prior: Gaussian = Gaussian(zero) if prior is None else prior
         check_kind("prior", self.prior, Gaussian, "a Gaussian of k numbers, or None for N(0, I)")
         if self.prior.mean.shape != (a.shape[1],):
             raise ValueError(
@@ -111,8 +111,9 @@ class LinearGaussianModel:
                 f"{tuple(b.shape)}."
             )
         r = as_numbers("noise", noise).to(a)
-        self.matrix, self.shift = a, b.expand(len(a))
-        self.noise = Gaussian(torch.zeros(len(a), dtype=a.dtype, device=a.device), r)
+        self.matrix: Tensor = a
+        self.shift: Tensor = b.expand(len(a))
+        self.noise: Gaussian = Gaussian(torch.zeros(len(a), dtype=a.dtype, device=a.device), r)
 
     @property
     def evidence(self) -> Gaussian:

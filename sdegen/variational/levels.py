@@ -105,8 +105,10 @@ class LinearGaussian(Level):
                 f"but has shape {tuple(b.shape)}."
             )
         noise = Gaussian(a.new_zeros(len(a)), covariance)
-        self.matrix = nn.Parameter(a.clone())
-        self.shift = nn.Parameter(b.to(a).expand(len(a)).clone())
+        self.matrix: nn.Parameter = nn.Parameter(a.clone())
+        self.shift: nn.Parameter = nn.Parameter(b.to(a).expand(len(a)).clone())
+        self.log_scales: nn.Parameter
+        self.below: nn.Parameter | None
         if noise.is_diagonal:
             self.log_scales = nn.Parameter(0.5 * noise.covariance.detach().log())
             self.below = None
@@ -165,7 +167,9 @@ class NetworkLevel(Level):
 
     def __init__(self, network: nn.Module, size: int, name: str) -> None:
         super().__init__()
-        self.network, self.size, self.name = network, size, name
+        self.network: nn.Module = network
+        self.size: int = size
+        self.name: str = name
 
     def law(self, x: Tensor) -> ConditionalLaw:
         """Return the law of y given x, shape (n, d)."""

@@ -91,7 +91,9 @@ class Perceptron(nn.Module):
             check_count("each of outputs", size)
         source = stream(rng, "network")
         sizes = [inputs, *[width] * depth, math.prod(shape)]
-        self.layers = nn.ModuleList(linear(a, b, source) for a, b in pairwise(sizes))
+        self.layers: nn.ModuleList = nn.ModuleList(
+            linear(a, b, source) for a, b in pairwise(sizes)
+        )
         self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:

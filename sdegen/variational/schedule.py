@@ -70,16 +70,21 @@ class LearnedSchedule(nn.Module):
 
     def __init__(self, low: float, high: float, width: int = 24) -> None:
         super().__init__()
-        self.low, self.high = as_number("low", low), as_number("high", high)
+        self.low: float = as_number("low", low)
+        self.high: float = as_number("high", high)
         if not -float("inf") < self.low < self.high < float("inf"):
             raise ValueError(
                 f"low must be below high, both finite, but they are {self.low:g} and "
                 f"{self.high:g}."
             )
         check_count("width", width)
-        self.centres = nn.Parameter(torch.linspace(0, 1, width, dtype=torch.float64))
-        self.log_slopes = nn.Parameter(torch.full((width,), float(width)).double().log())
-        self.log_weights = nn.Parameter(torch.full((width,), _STRAIGHT).double().log())
+        self.centres: nn.Parameter = nn.Parameter(torch.linspace(0, 1, width, dtype=torch.float64))
+        self.log_slopes: nn.Parameter = nn.Parameter(
+            torch.full((width,), float(width)).double().log()
+        )
+        self.log_weights: nn.Parameter = nn.Parameter(
+            torch.full((width,), _STRAIGHT).double().log()
+        )
 
     @classmethod
     def between(cls, sde: GaussianPath, width: int = 24) -> LearnedSchedule:
@@ -240,7 +245,7 @@ class VariationalDiffusion(nn.Module):
         super().__init__()
         _check_told_the_level(model)
         self.model = model
-        self.schedule = LearnedSchedule.between(model.path, width)
+        self.schedule: LearnedSchedule = LearnedSchedule.between(model.path, width)
 
     def rescheduled(self, nodes: int = 256) -> ScoreModel:
         """Return the model on the clock that was learned with it, as `LearnedSchedule` does."""

@@ -139,7 +139,7 @@ class VAE(nn.Module):
             )
         self.encoder, self.decoder = encoder, decoder
         self.latents, self.likelihood, self.prior = latents, likelihood, prior
-        self.flow = _checked_flow(flow, latents)
+        self.flow: Flow | None = _checked_flow(flow, latents)
         check_flag("learn_std", learn_std)
         spread = as_numbers("std", std, expected="a number, or one for each number of an x")
         if not bool(((spread > 0) & spread.isfinite()).all()):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
 from sdegen.core.noise import Stream
+from sdegen.core.shapes import State
 from sdegen.core.step_noise import StepNoise
 
 
@@ -26,10 +28,12 @@ class GivenDraws(StepNoise):
     def __init__(
         self, numbers: Tensor, channels: int | None, shape: tuple[int, ...], length: float
     ) -> None:
-        self.channels, self._numbers, self._h = channels, numbers, abs(length)
+        self.channels: int | None = channels
+        self._numbers = numbers
+        self._h = abs(length)
         self._shape, self._width, self._normals = shape, math.prod(shape), 0
         self._places: dict[str, int] = {}
-        self.normal = self._next
+        self.normal: Callable[[], State] = self._next
 
     @property
     def drawn(self) -> int:

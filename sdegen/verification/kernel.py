@@ -70,9 +70,10 @@ class TransitionOperator:
         conditions: tuple[BoundaryCondition, BoundaryCondition] | None = None,
         bridged: tuple[bool, bool] = (False, False),
     ) -> None:
-        self.x, self.h = x, float(x[-1] - x[0]) / (len(x) - 1)
+        self.x: Array = x
+        self.h: float = float(x[-1] - x[0]) / (len(x) - 1)
         self.conditions = conditions
-        self.bridges = tuple(
+        self.bridges: tuple[float, ...] = tuple(
             float(x[end]) for end, bridge in zip((0, -1), bridged, strict=True) if bridge
         )
 

@@ -71,7 +71,7 @@ class ExactDivergence:
                 x = x[torch.randperm(len(x), generator=source.generator())[:_COMPONENTS]]
             self._weights = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
             self._means, self._own = x, torch.zeros(1, x.shape[1], x.shape[1], dtype=torch.float64)
-        self.drawn = len(self._weights) > 1
+        self.drawn: bool = len(self._weights) > 1
         if self.drawn:
             many = min(max(_PAIRS // len(self._weights), _LEAST_DRAWS), _MOST_DRAWS)
             draws, d = source.generator(), self._means.shape[1]

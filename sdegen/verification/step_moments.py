@@ -27,8 +27,10 @@ class ChainSteps:
     """The steps of a solver as pairs of functions m and s."""
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
-        self.name, self.noisy = type(solver).__name__, solver.is_stochastic(sde)
-        self.count, self._sde = len(nodes) - 1, sde
+        self.name: str = type(solver).__name__
+        self.noisy: bool = solver.is_stochastic(sde)
+        self.count: int = len(nodes) - 1
+        self._sde = sde
         parts = solver.parts() if isinstance(solver, SplitStep) else (solver,)
         self._parts = [(part, part.begin(sde, nodes)) for part in parts]
         if len(nodes) > 2:

@@ -25,7 +25,8 @@ class Record:
     """
 
     def __init__(self, report: Report, folder: Path) -> None:
-        self.report, self.folder = report, folder
+        self.report: Report = report
+        self.folder: Path = folder
         self._tables: dict[str, list[dict[str, Cell]]] = {}
         self._claims: list[dict[str, Any]] = []
 

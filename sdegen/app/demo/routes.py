@@ -66,10 +66,12 @@ def reverse(name: str, solver: Solver, steps: int, eta: float) -> Route:
     return Route(name, f"{steps} steps", setup)
 
 
-reverse_sde = partial(reverse, "SDE, Euler–Maruyama", EulerMaruyama(), eta=1.0)
-torch_sde = partial(reverse, "SDE, torchsde srk", TorchSDE("srk"), eta=1.0)
-heun = partial(reverse, "flow, Heun", Heun(), eta=0.0)
-ddim = partial(reverse, "flow, DDIM", DDIM(), eta=0.0)
+reverse_sde: Callable[[int], Route] = partial(
+    reverse, "SDE, Euler–Maruyama", EulerMaruyama(), eta=1.0
+)
+torch_sde: Callable[[int], Route] = partial(reverse, "SDE, torchsde srk", TorchSDE("srk"), eta=1.0)
+heun: Callable[[int], Route] = partial(reverse, "flow, Heun", Heun(), eta=0.0)
+ddim: Callable[[int], Route] = partial(reverse, "flow, DDIM", DDIM(), eta=0.0)
 
 
 def dopri5(tolerance: float) -> Route:

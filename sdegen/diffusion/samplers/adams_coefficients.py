@@ -113,9 +113,11 @@ class Integrals:
     """
 
     def __init__(self, kernel: Kernel, eta: float, nodes: Tensor, prediction: Prediction) -> None:
-        self.alpha, self.sigma = kernel.alpha(nodes), kernel.sigma(nodes)
-        self.lam = torch.log(self.alpha) - torch.log(self.sigma)
-        self.eta, self._c = eta, 1 + eta**2
+        self.alpha: Tensor = kernel.alpha(nodes)
+        self.sigma: Tensor = kernel.sigma(nodes)
+        self.lam: Tensor = torch.log(self.alpha) - torch.log(self.sigma)
+        self.eta: float = eta
+        self._c = 1 + eta**2
         self._log_scale, self._share = _LOG_SCALE[prediction], _SHARE[prediction]
         lam, t = self.lam.detach(), nodes.detach()
         slope = lam.diff()

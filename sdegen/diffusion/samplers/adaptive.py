@@ -149,15 +149,18 @@ class _Run:
         self, solver: AdaptiveHeun, sde: SDE, x: State, times: list[float], noise: Noise | None
     ) -> None:
         n, device = len(x), x.device
-        self.solver, self.sde, self.noise, self.x = solver, sde, noise, x
-        self.t = torch.full((n,), times[0], dtype=torch.float64, device=device)
-        self.h = torch.full_like(self.t, 0.01 * abs(times[-1] - times[0]))
-        self.w = torch.zeros_like(x)
-        self.lost = torch.zeros(n, dtype=torch.bool, device=device)
-        self.blind = self.lost  # whether the last try had no finite error
+        self.solver: AdaptiveHeun = solver
+        self.sde: SDE = sde
+        self.noise: Noise | None = noise
+        self.x: State = x
+        self.t: Tensor = torch.full((n,), times[0], dtype=torch.float64, device=device)
+        self.h: Tensor = torch.full_like(self.t, 0.01 * abs(times[-1] - times[0]))
+        self.w: Tensor = torch.zeros_like(x)
+        self.lost: Tensor = torch.zeros(n, dtype=torch.bool, device=device)
+        self.blind: Tensor = self.lost  # whether the last try had no finite error
         # halves that wait: their lengths and increments, one level for each halving
         self.waiting: list[tuple[Tensor, State]] = []
-        self.depth = torch.zeros(n, dtype=torch.long, device=device)
+        self.depth: Tensor = torch.zeros(n, dtype=torch.long, device=device)
 
     def go(self, start: float, end: float) -> None:
         """Take every trajectory from one time to the next."""
@@ -228,7 +231,8 @@ class _Run:
             rest = torch.where(_rows(put, x), self.w - first, increment)
             self.waiting[level] = (torch.where(put, half, length), rest)
         self.depth = self.depth + refused.long() - back.long()
-        self.h, self.w = h, w
+        self.h = h
+        self.w = w
 
     def _normal(self) -> State:
         """Return z ~ N(0, I), or 0 where the noise is off."""

@@ -61,12 +61,12 @@ class Circle:
         alpha, sigma = kernel.alpha(nodes), kernel.sigma(nodes)
         if data_std != 1:
             alpha = data_std * alpha
-        self.radius = torch.sqrt(alpha**2 + sigma**2)
-        self.phi = torch.atan2(sigma, alpha)
+        self.radius: Tensor = torch.sqrt(alpha**2 + sigma**2)
+        self.phi: Tensor = torch.atan2(sigma, alpha)
         # ε = −σ score and x0 = (x + σ² score)/α in cos φ ε − sin φ x0
         tangent = torch.sin(self.phi) / alpha
-        self.of_state = -tangent
-        self.of_score = -(sigma * torch.cos(self.phi) + sigma**2 * tangent)
+        self.of_state: Tensor = -tangent
+        self.of_score: Tensor = -(sigma * torch.cos(self.phi) + sigma**2 * tangent)
 
 
 @dataclass(frozen=True)

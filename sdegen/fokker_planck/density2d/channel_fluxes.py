@@ -73,9 +73,11 @@ class ChannelFluxes:
         edges: Edges,
         gains: Array,
     ) -> None:
-        self.mesh, self._lattice = reader.lattice.mesh, reader.lattice
+        self.mesh: Mesh = reader.lattice.mesh
+        self._lattice = reader.lattice
         self._reader, self._high, self._time, self._d = reader, high, time, d
-        self.edges, self.gains = edges, gains
+        self.edges: Edges = edges
+        self.gains: Array = gains
         with np.errstate(over="ignore"):  # where e^w is ∞, 1/∞ is right
             ahead, back = bernoullis(gains)
         self._out, self._back = edges.conductance * ahead, edges.conductance * back
@@ -224,8 +226,10 @@ class ChannelGenerator:
     """
 
     def __init__(self, sde: SDE, mesh: Mesh) -> None:
-        self.sde, self.mesh = sde, mesh
-        self.reader, self._high = ChannelReader(sde, Lattice(mesh)), CompactChannels(mesh)
+        self.sde: SDE = sde
+        self.mesh: Mesh = mesh
+        self.reader: ChannelReader = ChannelReader(sde, Lattice(mesh))
+        self._high = CompactChannels(mesh)
         self._edges: list[tuple[Array, Edges]] = []
         self._made: list[ChannelFluxes] = []
         self._at: dict[float, ChannelFluxes] = {}

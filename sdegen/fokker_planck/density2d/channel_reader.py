@@ -34,7 +34,8 @@ class ChannelReader:
     """
 
     def __init__(self, sde: SDE, lattice: Lattice) -> None:
-        self.sde, self.lattice = sde, lattice
+        self.sde: SDE = sde
+        self.lattice: Lattice = lattice
 
     def diffusivity(self, time: float) -> Array:
         """Return D_xx, D_xy and D_yy at the nodes, shape (nodes, 3).

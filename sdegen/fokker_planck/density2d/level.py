@@ -46,9 +46,10 @@ class PlaneLevel:
     """
 
     def __init__(self, sde: SDE, grids: tuple[Grid, Grid], conditions: tuple[Pair, Pair]) -> None:
-        self.grids, self.conditions = grids, conditions
+        self.grids: tuple[Grid, Grid] = grids
+        self.conditions: tuple[Pair, Pair] = conditions
         first, second = (Line(g, c) for g, c in zip(grids, conditions, strict=True))
-        self.mesh = Mesh((first, second))
+        self.mesh: Mesh = Mesh((first, second))
         self.generator: PlaneGenerator | ChannelGenerator = (
             PlaneGenerator(sde, self.mesh)
             if sde.noise_structure == "diagonal"

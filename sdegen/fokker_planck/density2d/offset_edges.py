@@ -54,8 +54,10 @@ class Lattice:
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
-        self.shape = tuple(len(line.grid.nodes) - line.ring for line in mesh.lines)
-        self.spacings = [_spacings(line) for line in mesh.lines]
+        self.shape: tuple[int, ...] = tuple(
+            len(line.grid.nodes) - line.ring for line in mesh.lines
+        )
+        self.spacings: list[Array] = [_spacings(line) for line in mesh.lines]
 
     @cached_property
     def indices(self) -> tuple[Integers, Integers]:

@@ -209,7 +209,8 @@ class PlaneFluxes:
     """
 
     def __init__(self, mesh: Mesh, each: tuple[LineFluxes, LineFluxes]) -> None:
-        self.mesh, self.each = mesh, each
+        self.mesh: Mesh = mesh
+        self.each: tuple[LineFluxes, LineFluxes] = each
 
     @property
     def steepest(self) -> float:

@@ -108,7 +108,7 @@ class PlaneScore:
         densities: Sequence[PlaneDensity],
         times: Tensor | Sequence[float] | None = None,
     ) -> None:
-        self.densities = _checked(densities)
+        self.densities: tuple[PlaneDensity, ...] = _checked(densities)
         at = None if times is None else as_numbers("times", times, expected="numbers")
         count = len(self.densities)
         if at is None and count == 1:
@@ -122,7 +122,7 @@ class PlaneScore:
         steps = at.diff()
         if not bool((steps > 0).all() | (steps < 0).all()):
             raise ValueError(f"times must be strictly monotone, but are {at.tolist()}.")
-        self.times = at.detach().to("cpu", torch.float64)
+        self.times: Tensor = at.detach().to("cpu", torch.float64)
         first = self.densities[0]
         self._x, self._y, self._rings = first.x.numpy(), first.y.numpy(), first.rings
         self._known: dict[float, _Landscape] = {}

@@ -55,10 +55,6 @@ from sdegen.fokker_planck.questions.course import Course, course_of, warn_isolat
 from sdegen.fokker_planck.validation import check_times
 
 _TIGHT = 1e-6
-_WITH_GRADIENT = (
-    ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
-    "along paths, simulate(…, differentiable=True)"
-)
 
 
 class FokkerPlanck2D(PlaneFront):
@@ -101,11 +97,14 @@ class FokkerPlanck2D(PlaneFront):
         truncation_is_physical: bool = False,
     ) -> None:
         validation.check_door(sde, grids)
-        self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
+        self.sde: SDE = sde
+        self.grids: tuple[Grid, Grid] = grids
+        self.truncation_is_physical: bool = truncation_is_physical
         self.form = validation.check_form(form)
-        self.conditions, self._truncated = validation.walls_of(
+        conditions, self._truncated = validation.walls_of(
             boundary, grids, physical=truncation_is_physical
         )
+        self.conditions: tuple[validation.Pair, validation.Pair] = conditions
         self._walls = boundary, self._truncated
         self._level = PlaneLevel(sde, grids, self.conditions)
         x, y = (grid.nodes for grid in grids)
@@ -345,9 +344,9 @@ class FokkerPlanck2D(PlaneFront):
     def _check_no_gradient(self, what: str, density: object = None) -> None:
         """Refuse dynamics and a density whose gradients would be lost."""
         if isinstance(density, PlaneDensity):
-            refuse_lost_gradient("the density", density.p, what, _WITH_GRADIENT)
+            refuse_lost_gradient("the density", density.p, what, validation.WITH_GRADIENT)
         t = torch.tensor(self._rest_time, dtype=torch.float64)
-        check_no_gradient(self.sde, self._level.mesh.few_points, t, what, _WITH_GRADIENT)
+        check_no_gradient(self.sde, self._level.mesh.few_points, t, what, validation.WITH_GRADIENT)
 
     def _course(self, times: Tensor, substeps: int, breakpoints: Sequence[float]) -> Course:
         """Return the times of a run, and what is seen of drift and diffusion between them."""

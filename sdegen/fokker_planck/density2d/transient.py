@@ -77,7 +77,8 @@ class PlaneGenerator:
     """
 
     def __init__(self, sde: SDE, mesh: Mesh) -> None:
-        self.sde, self.mesh = sde, mesh
+        self.sde: SDE = sde
+        self.mesh: Mesh = mesh
         self._seen: list[list[tuple[PlaneCoefficients, LineFluxes]]] = [[], []]
         self._made: list[PlaneFluxes] = []
         self._at: dict[float, PlaneFluxes] = {}

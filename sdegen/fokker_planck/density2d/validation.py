@@ -27,6 +27,10 @@ from sdegen.fokker_planck.discretization.grid import Grid
 from sdegen.fokker_planck.discretization.grid_boundary import condition_at
 
 Pair = tuple[BoundaryCondition, BoundaryCondition]
+WITH_GRADIENT = (
+    ", or take the gradient in one dimension, FokkerPlanck(…).stationary(differentiable=True), or "
+    "along paths, simulate(…, differentiable=True)"
+)
 
 _EDGE_WARNS, _EDGE_FAILS = 1e-6, 1e-2
 _MASS_TOLERANCE = 1e-2

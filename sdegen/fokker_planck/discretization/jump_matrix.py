@@ -145,11 +145,13 @@ class JumpMatrix:
         inner, kept = ends.interior, [not wall.absorbs for wall in ends.conditions]
         # the mass that the operator keeps: column sums of M
         before, here, after = operator.mass.detach()
-        self.mass = before.roll(-1) + here + after.roll(1)
+        self.mass: Tensor = before.roll(-1) + here + after.roll(1)
         self._operator = operator
         n = len(self.mass)
+        self.rate: Tensor
+        self.cut: Tensor
         self.rate, self.cut = torch.zeros(2, n, dtype=self.mass.dtype)
-        self.matrix = torch.zeros(n, n, dtype=self.mass.dtype)
+        self.matrix: Tensor = torch.zeros(n, n, dtype=self.mass.dtype)
         for kind in kinds:
             shares = kind.sharp if compact and kind.sharp is not None else kind.shares
             shares, rate = shares.clone(), kind.rate[inner]
@@ -165,7 +167,7 @@ class JumpMatrix:
             gain = gain * (shares.sum(0) / (self.mass @ gain).clamp(min=1e-300) * self.mass)
             self.matrix += gain * rate - torch.diag(rate)
             self.rate += rate
-        self.largest = float(self.rate.max())
+        self.largest: float = float(self.rate.max())
 
     def moved(self, p: Tensor, dt: float) -> Tensor:
         """Return e^{dt C} p by Taylor's series, in pieces that it converges fast for."""

@@ -30,11 +30,14 @@ class LineFluxes:
     """
 
     def __init__(self, line: Line, axis: int, shape: tuple[int, int], c: Coefficients) -> None:
-        self.line, self._axis, self._shape = line, axis, shape
+        self.line: Line = line
+        self._axis = axis
+        self._shape = shape
         land = landscape(c, line.grid.nodes)
-        self.gains, self.diffusivity = land.w.numpy(), c.nodal_diffusivity.numpy()
+        self.gains: np.ndarray = land.w.numpy()
+        self.diffusivity: np.ndarray = c.nodal_diffusivity.numpy()
         ratio, self._moments = scale_means(land)
-        self.steepest = float(land.u.abs().max())
+        self.steepest: float = float(land.u.abs().max())
         rate, d = ratio / line.widths, self.diffusivity
         self._a = rate * d[:, :-1] * bernoulli(-land.u).numpy()
         self._b = rate * d[:, 1:] * bernoulli(land.u).numpy()

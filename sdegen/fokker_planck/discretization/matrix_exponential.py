@@ -126,7 +126,7 @@ class Systems:
     def __init__(self, mass: Array, rates: Array) -> None:
         nodes = mass.shape[-1]
         count = len(_POLES) if nodes <= _FEW else 1
-        self.blocks = [slice(i, i + count) for i in range(0, len(_POLES), count)]
+        self.blocks: list[slice] = [slice(i, i + count) for i in range(0, len(_POLES), count)]
         self._bands, self._mass = np.empty((3, count, nodes), dtype=np.complex128), mass
         # K, M and iM, real and imaginary parts in turn: shifts are a product of real matrices
         self._parts = np.zeros((3, 3, 2 * nodes))

@@ -47,7 +47,8 @@ class Reader:
     """
 
     def __init__(self, sde: SDE, grid: Grid) -> None:
-        self.sde, self.grid = sde, grid
+        self.sde: SDE = sde
+        self.grid: Grid = grid
         self._x = self._repeated = _points(grid)
         self._moves: bool | None = None
         self._last: _Reading | None = None

@@ -76,7 +76,10 @@ class KineticLevel:
     """
 
     def __init__(self, particle: Particle, grid: Grid, count: int, *, ring: bool) -> None:
-        self.particle, self.grid, self.count, self.ring = particle, grid, count, ring
+        self.particle: Particle = particle
+        self.grid: Grid = grid
+        self.count: int = count
+        self.ring: bool = ring
         self._operators: dict[float, KineticOperator] = {}
 
     @cached_property

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -77,8 +78,10 @@ class KineticOperator:
     """
 
     def __init__(self, particle: Particle, splines: Splines, count: int, theta: float) -> None:
-        self.splines, self.count, self.theta = splines, count, theta
-        self.s = float(np.sqrt(theta / particle.mass))
+        self.splines: Splines = splines
+        self.count: int = count
+        self.theta: float = theta
+        self.s: float = float(np.sqrt(theta / particle.mass))
         x, shift = splines.points, splines.nodes
         self._tilt = _tilt(particle, shift) if splines.ring else 0.0
         self._energy = particle.energy
@@ -90,10 +93,12 @@ class KineticOperator:
         even, odd, slope = splines.even(x), splines.odd(x), splines.slope(x)
         inner = splines.weights * weight
         square = [np.sqrt(b.power(2).T @ inner) for b in (even, odd)]
+        self.even_scale: Any
+        self.odd_scale: Any
         self.even_scale, self.odd_scale = (1.0 / np.maximum(q, 1e-300) for q in square)
         even, slope = (b @ sparse.diags_array(self.even_scale) for b in (even, slope))
         odd = odd @ sparse.diags_array(self.odd_scale)
-        self.masses = inner @ even
+        self.masses: Any = inner @ even
 
         def product(
             left: sparse.csr_array, factor: Array, right: sparse.csr_array
@@ -102,7 +107,7 @@ class KineticOperator:
 
         one, gamma = np.ones(len(x)), particle.friction(x)
         crossing = self.s / float(x[-1] - x[0])
-        self.slowest = min(float(gamma.mean()), crossing)
+        self.slowest: float = min(float(gamma.mean()), crossing)
         rise = product(odd, one, slope)
         fall = rise + product(odd, own / theta, even)
         rest = product(odd, (force - own) / theta, even)
@@ -112,7 +117,7 @@ class KineticOperator:
             1.0 - particle.temperature / theta,
         )
         evens, odds = (count + 1) // 2, count // 2
-        self.sizes = evens, even.shape[1], odds, odd.shape[1]
+        self.sizes: tuple[int, int, int, int] = evens, even.shape[1], odds, odd.shape[1]
         self._gram = [product(b, one, b).tocsc() for b in (even, odd)]
         grams = zip((evens, odds), self._gram, strict=True)
         self.mass = sparse.block_diag(

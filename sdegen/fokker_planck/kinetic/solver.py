@@ -102,17 +102,20 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         plane.check_door(sde, grids)
         validation.check_form(form)
         validation.check_walls(boundary)
-        self.sde, self.grids, self.truncation_is_physical = sde, grids, truncation_is_physical
-        self.conditions, self._truncated = plane.walls_of(
+        self.sde: SDE = sde
+        self.grids: tuple[Grid, Grid] = grids
+        self.truncation_is_physical: bool = truncation_is_physical
+        conditions, self._truncated = plane.walls_of(
             boundary, grids, physical=truncation_is_physical, event=validation.EVENT
         )
+        self.conditions: tuple[plane.Pair, plane.Pair] = conditions
         self._truncated[2:] = [True, True]  # velocities have no walls
         particle = self._particle()
         for field in (particle.energy, particle.force, particle.friction):
             field(Splines(grids[0].nodes.numpy(), ring=False).points)  # refuses what is not finite
         validation.check_count(grids, (particle.temperature / particle.mass) ** 0.5)
         x, v = (grid.nodes for grid in grids)
-        ring = self.conditions[0][0].wraps
+        ring = self._ring = conditions[0][0].wraps
         t = torch.tensor(self._rest_time, dtype=torch.float64)
         some = torch.cartesian_prod(x[::7], v[::7])[:, :, None]
         check_density_of(sde, some, t)
@@ -121,7 +124,6 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         sde.check_derivatives(torch.stack([x[[0, -1]], v[[0, -1]]], 1)[:, :, None], t)
         self._few = some[:: max(1, len(some) // 16)]
         validation.check_fields(cast(UnderdampedLangevin, sde), particle, self._few, t)
-        self._ring = ring
         self._blank = PlaneDensity(
             x, v, torch.zeros(len(x), len(v), dtype=torch.float64), rings=(ring, False),
             phase_space=True,
@@ -353,9 +355,8 @@ class KineticFokkerPlanck(FokkerPlanck2D):
         """Return how far apart two densities are, in the units of an `ErrorEstimate`."""
         nodes = self._blank.x.numpy(), self._blank.y.numpy()
         p, other = fine.at(*nodes), coarse.at(*nodes)
-        (mean, spread), (its_mean, its_spread) = fine.moments, coarse.moments
         apart = {"p": float(abs(p - other).max() / p.max())}
-        return apart | moments_apart(mean, spread, its_mean, its_spread)
+        return apart | moments_apart(*fine.moments, *coarse.moments)
 
     def _far(self, fine: Kinetic, coarse: Kinetic) -> float:
         """Return the largest of these differences."""

@@ -168,7 +168,7 @@ class MovingFrame(SDE):
         ValueError: If the SDE is meant for decreasing times.
     """
 
-    autonomous = False
+    autonomous: bool | None = False
 
     def __init__(self, sde: SDE, ends: MovingEnds) -> None:
         if sde.direction < 0:

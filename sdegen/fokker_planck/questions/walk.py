@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -80,17 +80,23 @@ class Walker:
     def __init__(
         self, generator: Generator, course: Course, tolerance: float, known: Walk | None
     ) -> None:
-        self.generator, self.course, self.tolerance = generator, course, tolerance
+        self.generator: Generator = generator
+        self.course: Course = course
+        self.tolerance: float = tolerance
         # steps that were known are repeated by NumPy, which carries no gradient
         anew = known is None or known.rough or torch.is_grad_enabled()
-        self.known = None if known is None or anew else iter(known.steps)
+        self.known: Iterator[list[float]] | None = (
+            None if known is None or anew else iter(known.steps)
+        )
         first, last = course.times[0], course.times[-1]
-        self.h = min(abs(last - first), course.plain(first, last))
+        self.h: float = min(abs(last - first), course.plain(first, last))
         self._known: tuple[Coefficients, Operator] | None = None
 
     def path(self, p: Tensor) -> tuple[list[Tensor], Walk]:
         """Return the unknowns at all times, the first included, and the steps that were taken."""
-        self.walk, self._bands, kept = Walk(), workspace(p.shape[-1]), [p]
+        self.walk: Walk = Walk()
+        self._bands = workspace(p.shape[-1])
+        kept = [p]
         for (t0, t1), dt in zip(
             itertools.pairwise(self.course.times), steps(self.course.times), strict=True
         ):

@@ -63,7 +63,8 @@ class SimulatedForm(Form):
 
     def __init__(self, sde: SDE, base: ScoreFn | Literal[0] | None = None) -> None:
         check_simulable(sde, "ScoreModel")
-        self.sde, self.base = sde, _as_score(base)
+        self.sde: SDE = sde
+        self.base: ScoreFn | None = _as_score(base)
 
     def default(self) -> Parameterization:
         """Return `ScorePrediction()`."""

@@ -130,7 +130,7 @@ class TimeSampler:
             weight = path_weight(sde, weighting)
         self._weight = weight
         edges, masses = _quadrature(weight, span)
-        self.total = float(masses.sum())
+        self.total: float = float(masses.sum())
         if not self.total > 0:
             raise ValueError(
                 f"weighting(t) is 0 from t_min = {span[0]:g} to t_max = {span[1]:g}, so that no "
@@ -187,11 +187,11 @@ class StepSampler:
         weighting: Weighting | WeightFn,
         times: TimeWord | WeightFn = "importance",
     ) -> None:
-        self.times = chain.times[1:]
+        self.times: Tensor = chain.times[1:]
         alphas = sde.alpha(self.times).double()
         _check_chain(sde, chain, alphas)
-        self.weights = chain_weights(chain, alphas, weighting)
-        self.total = float(self.weights.sum())
+        self.weights: Tensor = chain_weights(chain, alphas, weighting)
+        self.total: float = float(self.weights.sum())
         if not self.total > 0:
             raise ValueError("weighting(t) is 0 at all steps of the chain; give weights > 0.")
         if times == "importance":

@@ -45,7 +45,7 @@ class ReverseFlow(Target):
     """
 
     def __init__(self, window: float = math.inf) -> None:
-        self.rate = 2.0 / window
+        self.rate: float = 2.0 / window
 
     def begin(self, node: Node) -> Carried:
         """Return H = 0, of no time."""

@@ -27,7 +27,8 @@ class Windowed(Target):
     needs_slopes: ClassVar[bool] = True
 
     def __init__(self, target: Target, window: float) -> None:
-        self.target, self.half = target, window / 2
+        self.target: Target = target
+        self.half: float = window / 2
 
     def begin(self, node: Node) -> list[Open]:
         """Open the first."""

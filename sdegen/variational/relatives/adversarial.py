@@ -59,7 +59,9 @@ class GAN(nn.Module):
         check_network("generator", generator)
         check_network("critic", critic)
         check_count("latents", latents)
-        self.generator, self.critic, self.latents = generator, critic, latents
+        self.generator: nn.Module = generator
+        self.critic: nn.Module = critic
+        self.latents: int = latents
 
     def sample(self, n: int, *, rng: Rng = None) -> State:
         """Draw x = G(z), shape (n, *event).

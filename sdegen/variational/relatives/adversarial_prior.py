@@ -66,7 +66,8 @@ class AdversarialAutoencoder(nn.Module):
             "autoencoder", autoencoder, VAE, "a VAE or an Autoencoder(encoder, decoder, latents)"
         )
         check_network("critic", critic)
-        self.autoencoder, self.critic = autoencoder, critic
+        self.autoencoder: VAE = autoencoder
+        self.critic: nn.Module = critic
 
     def sample(self, n: int, *, rng: Rng = None) -> State:
         """Draw from p(x), as the autoencoder does: shape (n, *event)."""

@@ -89,10 +89,13 @@ class VQVAE(nn.Module):
             check_count("each of positions", size)
         check_word("likelihood", likelihood, get_args(Likelihood))
         check_positive("std", std)
-        self.encoder, self.decoder = encoder, decoder
-        self.positions, self.likelihood, self.std = positions, likelihood, float(std)
+        self.encoder: nn.Module = encoder
+        self.decoder: nn.Module = decoder
+        self.positions: tuple[int, ...] = positions
+        self.likelihood = likelihood
+        self.std: float = float(std)
         codes = stream(rng, "codes").normal((count, width), dtype=torch.get_default_dtype())
-        self.codes = nn.Parameter(codes)
+        self.codes: nn.Parameter = nn.Parameter(codes)
 
     def encode(self, x: State) -> Tensor:
         """Return z = e(x) before it is quantised, shape (batch, *positions, d).

@@ -80,8 +80,10 @@ class VAEGAN(nn.Module):
         for name, network in parts.items():
             check_network(name, network)
         check_count("latents", latents)
-        self.encoder, self.decoder, self.latents = encoder, decoder, latents
-        self.critic = nn.Sequential(features, head)
+        self.encoder: nn.Module = encoder
+        self.decoder: nn.Module = decoder
+        self.latents: int = latents
+        self.critic: nn.Sequential = nn.Sequential(features, head)
 
     def posterior(self, x: State) -> Gaussian:
         """Return q(z | x), a law for each row; x has shape (batch, *event).

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdegen.core.ito_process import ItoProcess
-from sdegen.core.sde import SDE
+from sdegen.core.noise_structure import NoiseStructure
+from sdegen.core.sde import SDE, NoiseKind
 from sdegen.core.shapes import State, Time
 
 
@@ -33,11 +35,14 @@ class AlteredSDE(SDE):
         retimed: Callable[[Time], Time] | None = None,
         noise_retimed: Callable[[Time], Time] | None = None,
     ) -> None:
-        self.sde, self.noise, self.direction = sde, sde.noise, sde.direction
-        self.autonomous = sde.autonomous if retimed is None else None
-        self.phase_space = sde.phase_space
+        self.sde: SDE = sde
+        self.noise: NoiseKind = sde.noise
+        self.direction: Literal[1, -1] = sde.direction
+        self.autonomous: bool | None = sde.autonomous if retimed is None else None
+        self.phase_space: bool = sde.phase_space
         if sde.channels is not None:
-            self.channels, self.noise_structure = sde.channels, sde.noise_structure
+            self.channels: int | None = sde.channels
+            self.noise_structure: NoiseStructure = sde.noise_structure
         self._drift, self._noise, self._interpretation = drift, noise, interpretation
         self._retimed = retimed
         self._noise_retimed = retimed if noise_retimed is None else noise_retimed

@@ -71,7 +71,7 @@ class UpdateMeans(StepMeans):
     def __init__(self, sde: SDE, times: Tensor) -> None:
         self._sde = sde
         self._steps: list[Interval] = EulerMaruyama().begin(sde, times)
-        self.alike = UpdateLaw(sde, times).alike
+        self.alike: bool = UpdateLaw(sde, times).alike
 
     def differences(self, x: State, after: State, i: int, waves: Waves) -> tuple[Tensor, Tensor]:
         """Return differences from E φ in closed form, and their variances."""
@@ -105,7 +105,8 @@ class LinearMeans(StepMeans):
     """
 
     def __init__(self, transitions: Callable[[int], Transition], alike: bool) -> None:
-        self._transitions, self.alike = transitions, alike
+        self._transitions = transitions
+        self.alike: bool = alike
 
     def differences(self, x: State, after: State, i: int, waves: Waves) -> tuple[Tensor, Tensor]:
         """Return differences from E φ in closed form, and their variances."""
@@ -138,7 +139,7 @@ class RedrawnMeans(StepMeans):
         self._sde, self._solver, self._times = sde, solver, times
         self._boundary, self._ends = boundary, ends
         self._streams, self._blocks = Streams(seed, "steps taken once more"), 0
-        self.alike = bool(sde.autonomous) and is_even(times) and not sde.is_discrete
+        self.alike: bool = bool(sde.autonomous) and is_even(times) and not sde.is_discrete
 
     def differences(self, x: State, after: State, i: int, waves: Waves) -> tuple[Tensor, Tensor]:
         """Return differences from φ of another step, and their squares."""

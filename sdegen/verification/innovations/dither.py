@@ -32,7 +32,8 @@ class DitheredFrames(Frames):
 
     def __init__(self, states: StoredStates, seed: int) -> None:
         self._states, self._seed = states, seed
-        self.shape, self.dtype = states.shape, torch.float64
+        self.shape: tuple[int, ...] = states.shape
+        self.dtype: torch.dtype = torch.float64
         self._last: tuple[int, Tensor] | None = None
 
     def read(self, first: int, last: int) -> Tensor:

@@ -39,11 +39,14 @@ class ImplicitLaw(StepLaw):
     def __init__(
         self, sde: SDE, solver: FixedStep, nodes: Tensor, *, determinant: bool = True
     ) -> None:
-        self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.name: str = type(solver).__name__
+        self._sde = sde
+        self._solver = solver
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes)
         nodes = nodes[:2] if self.alike else nodes
         self._memory, self._lengths = solver.begin(sde, nodes), nodes.diff()
-        self.determinant, self._nodes = determinant, nodes
+        self.determinant: bool = determinant
+        self._nodes = nodes
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""

@@ -37,9 +37,10 @@ class InternalLaw(StepLaw):
 
     def __init__(self, law: StepLaw, masses: Tensor) -> None:
         self._law, self._basis = law, _basis(masses)
-        self.name = f"{law.name}, beside the centre"
-        self.alike = law.alike
-        self.remembers, self.starts_anywhere = law.remembers, law.starts_anywhere
+        self.name: str = f"{law.name}, beside the centre"
+        self.alike: bool = law.alike
+        self.remembers: bool = law.remembers
+        self.starts_anywhere: bool = law.starts_anywhere
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""

@@ -63,8 +63,10 @@ class LinearLaw(StepLaw):
     """
 
     def __init__(self, name: str, nodes: Tensor, transition: Transitions, *, alike: bool) -> None:
-        self.name, self._nodes, self._transition = name, nodes.tolist(), transition
-        self.alike = alike and is_even(nodes)
+        self.name: str = name
+        self._nodes = nodes.tolist()
+        self._transition = transition
+        self.alike: bool = alike and is_even(nodes)
         self._known: tuple[int, int, _Whitened] | None = None  # of the last step, and its width
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:

@@ -31,7 +31,7 @@ class LocalLaw(StepLaw):
 
     def __init__(self, sde: SDE, nodes: Tensor) -> None:
         self._sde, self._nodes = sde, nodes
-        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, *event)."""
@@ -101,7 +101,7 @@ class PairedLaw(StepLaw):
 
     def __init__(self, sde: SDE, nodes: Tensor) -> None:
         self._sde, self._nodes = sde, nodes
-        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return z of transitions; x and after have shape (n, 2, *event)."""

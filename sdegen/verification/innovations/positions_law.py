@@ -106,8 +106,10 @@ class PositionsLaw(StepLaw):
     def __init__(
         self, sde: UnderdampedLangevin, solver: FixedStep, nodes: Tensor, event: tuple[int, ...]
     ) -> None:
-        self.name, self._sde, self._nodes = f"{type(solver).__name__}, positions", sde, nodes
-        self.alike = bool(sde.autonomous)
+        self.name: str = f"{type(solver).__name__}, positions"
+        self._sde = sde
+        self._nodes = nodes
+        self.alike: bool = bool(sde.autonomous)
         self._numbers = _recurrence(sde, solver, float(nodes[1] - nodes[0]), event)
 
     @property

@@ -50,10 +50,13 @@ class ProbedLaw(StepLaw):
     def __init__(
         self, sde: SDE, solver: FixedStep, nodes: Tensor, *, one_by_one: bool = False
     ) -> None:
-        self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self.alike = bool(sde.autonomous) and is_even(nodes) and not one_by_one
+        self.name: str = type(solver).__name__
+        self._sde = sde
+        self._solver = solver
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes) and not one_by_one
         nodes = nodes[:2] if self.alike else nodes
-        self.memory, self._lengths = solver.begin(sde, nodes), nodes.diff().tolist()
+        self.memory: Memory = solver.begin(sde, nodes)
+        self._lengths = nodes.diff().tolist()
         self._looked, self._noisy = False, solver.is_stochastic(sde)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
@@ -130,7 +133,8 @@ class RememberingLaw(StepLaw):
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
         self._probed = ProbedLaw(sde, solver, nodes, one_by_one=True)
-        self.name, self._start = type(solver).__name__, self._probed.memory
+        self.name: str = type(solver).__name__
+        self._start = self._probed.memory
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Refuse single steps, whose past is not known."""

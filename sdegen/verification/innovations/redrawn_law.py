@@ -132,8 +132,12 @@ class RedrawnLaw(StepLaw):
         nodes: Tensor,
         near: StepLaw,
     ) -> None:
-        self.name, self._sde, self._nodes, self._near = name, sde, nodes, near
-        self.beliefs, self.alike = beliefs, near.alike
+        self.name: str = name
+        self._sde = sde
+        self._nodes = nodes
+        self._near = near
+        self.beliefs: tuple[Belief, ...] = beliefs
+        self.alike: bool = near.alike
         self._white: Tensor | None = None
         self._known: dict[int, Memory] = {}
 

@@ -64,7 +64,8 @@ class RoundedLaw(StepLaw):
 
     def __init__(self, law: StepLaw, states: StoredStates) -> None:
         self._law, self._states = law, states
-        self.name, self.alike = f"{law.name}, rounded", law.alike
+        self.name: str = f"{law.name}, rounded"
+        self.alike: bool = law.alike
         self._eps = torch.finfo(states.precision or states.dtype).eps
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:

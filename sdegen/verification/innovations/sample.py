@@ -116,10 +116,13 @@ class Gatherer:
     """
 
     def __init__(self, states: StoredStates, law: StepLaw, most: int = _MOST) -> None:
-        self.states, self.law = states, law
-        self.most = min(most, _REDRAWN) if law.redraws else most
+        self.states: StoredStates = states
+        self.law: StepLaw = law
+        self.most: int = min(most, _REDRAWN) if law.redraws else most
+        self.batch: int
         frames, self.batch, *event = states.shape
-        self.steps, self.event = frames - 1, tuple(event)
+        self.steps: int = frames - 1
+        self.event: tuple[int, ...] = tuple(event)
         self._seed = bits_of(states.block(0, 2))
         self._fresh = stream(self._seed, "not judged").generator()
         law.calibrate(states, self._seed)

@@ -34,9 +34,11 @@ class SplittingLaw(StepLaw):
 
     def __init__(self, sde: UnderdampedLangevin, solver: BAOAB | OBABO, nodes: Tensor) -> None:
         solver.check(sde, nodes)
-        self.name, self._sde, self._solver = type(solver).__name__, sde, solver
-        self.alike = bool(sde.autonomous) and is_even(nodes)
-        self.by_coordinate = isinstance(solver, BAOAB)
+        self.name: str = type(solver).__name__
+        self._sde = sde
+        self._solver = solver
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes)
+        self.by_coordinate: bool = isinstance(solver, BAOAB)
         self._memory = solver.begin(sde, nodes[:2] if self.alike else nodes)
         self._two = isinstance(solver, OBABO)
 

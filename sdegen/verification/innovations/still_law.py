@@ -24,9 +24,11 @@ class StillLaw(StepLaw):
     by_coordinate = True  # there is no z
 
     def __init__(self, sde: SDE, solver: FixedStep, nodes: Tensor) -> None:
-        self.name, self._sde, self._solver = type(solver).__name__, sde, solver
+        self.name: str = type(solver).__name__
+        self._sde = sde
+        self._solver = solver
         self._nodes = nodes
-        self.alike = bool(sde.autonomous) and is_even(nodes)
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes)
 
     def innovations(self, x: State, after: State, i: int) -> Innovations:
         """Return what is left of the equations; x and after have shape (n, *event)."""

@@ -48,8 +48,8 @@ class UpdateLaw(StepLaw):
 
     def __init__(self, sde: SDE, nodes: Tensor) -> None:
         self.sde = sde
-        self.alike = bool(sde.autonomous) and is_even(nodes) and not sde.is_discrete
-        self.by_coordinate = sde.noise_structure == "diagonal"
+        self.alike: bool = bool(sde.autonomous) and is_even(nodes) and not sde.is_discrete
+        self.by_coordinate: bool = sde.noise_structure == "diagonal"
         steps = nodes[:2] if self.alike else nodes
         self._steps: list[Interval] = EulerMaruyama().begin(sde, steps)
 

@@ -48,9 +48,11 @@ class WalledLaw(StepLaw):
 
     def __init__(self, law: StepLaw, sde: SDE, enclosure: Enclosure, nodes: Tensor) -> None:
         self._law, self._sde, self._nodes = law, sde, nodes
-        self.name, self.alike = law.name, law.alike
-        self.remembers, self.by_coordinate = law.remembers, law.by_coordinate
-        self.starts_anywhere = law.starts_anywhere
+        self.name: str = law.name
+        self.alike: bool = law.alike
+        self.remembers: bool = law.remembers
+        self.by_coordinate: bool = law.by_coordinate
+        self.starts_anywhere: bool = law.starts_anywhere
         d = math.prod(enclosure.event)
         self._low, self._high = torch.full((d,), -math.inf), torch.full((d,), math.inf)
         self._period = enclosure.periods().flatten()

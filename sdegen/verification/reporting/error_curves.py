@@ -64,7 +64,8 @@ class ErrorCurves:
     ) -> None:
         self._sample, self._states, self._law = sample, states, law
         self.phase_space = phase_space
-        self.noises, self.coordinates = sample.z.shape[2], sample.x.shape[2]
+        self.noises: int = sample.z.shape[2]
+        self.coordinates: int = sample.x.shape[2]
 
     def drift(self, noise: int, along: int | None = None) -> ErrorCurve:
         """Return the error of the drift; see `PathVerdict.drift_error`."""

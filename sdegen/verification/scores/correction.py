@@ -62,7 +62,7 @@ class Correction:
         self._learn, self._fit, self._weigh = shuffled, shuffled[:cut], shuffled[cut:]
         self._rows, self._off = rows, rows.x - centre
         self._scale, self._left = scale, rows.residual
-        self.field = torch.zeros_like(rows.x)
+        self.field: Tensor = torch.zeros_like(rows.x)
         self._named()
         self._coordinates()
         d, many = rows.x.shape[2], rows.whole.shape[2]
@@ -170,4 +170,5 @@ class Correction:
     def _take(self, field: Tensor, share: Tensor) -> None:
         """Add a share of a field."""
         taken = share * field
-        self.field, self._left = self.field + taken, self._left - taken
+        self.field = self.field + taken
+        self._left = self._left - taken
