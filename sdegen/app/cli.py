@@ -1,6 +1,6 @@
 """The command line: sdegen <command> [options].
 
-    simulate, fokker-planck, verify, verify-states, train, sample, likelihood, demo
+    simulate, fokker-planck, explore, verify, verify-states, train, sample, likelihood, demo
         each has a config, in `sdegen.app.configs`, and writes a run folder
     run config.toml
         repeats a run, bit for bit
@@ -137,6 +137,8 @@ def _dispatch(command: str, arguments: list[str]) -> int:
         call = _parsed(command, _Repeat, Output, arguments)
         file = _read(Path(call.config.file))
         return execute(file.command, file.config, call.output, recorded=file)
+    if command == "explore" and arguments and not arguments[0].startswith("-"):
+        arguments = ["--sde", *arguments]  # which may be left out, and then is a double well
     if command in COMMANDS:
         output = _TrainOutput if command == "train" else Output
         call = _parsed(command, COMMANDS[command], output, arguments)

@@ -215,17 +215,17 @@ def _lines(metrics: dict[str, Any]) -> str:
 
 def _resolved(config: Config) -> Config:
     """Give a config a seed, a number of threads and absolute paths."""
-    import torch
-
-    from sdegen.core.noise import seed_of
-
     changes: dict[str, Any] = {}
     fields = {field.name for field in dataclasses.fields(config)}
     if getattr(config, "is_ensemble", False):
         fields -= {"seed", "threads"}  # of the store, and of the machine: the command settles them
-    if "seed" in fields:
-        changes["seed"] = seed_of(getattr(config, "seed"))  # noqa: B009
+    if "seed" in fields and getattr(config, "seed") is None:  # noqa: B009
+        from sdegen.core.noise import seed_of  # a command that waits for no torch is instant
+
+        changes["seed"] = seed_of(None)
     if "threads" in fields:
+        import torch
+
         changes["threads"] = getattr(config, "threads", None) or torch.get_num_threads()
     for name in fields.intersection(_MAY_NAME_A_FILE):
         value = getattr(config, name)

@@ -23,6 +23,7 @@ from sdegen.storage import load_tensors
 COMMANDS = [
     "simulate",
     "fokker-planck",
+    "explore",
     "verify",
     "verify-states",
     "train",

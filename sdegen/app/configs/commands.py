@@ -12,7 +12,7 @@ from sdegen.app.configs.base import Config
 
 # the order of `sdegen --help`; others follow
 _FIRST = (
-    *("simulate", "fokker-planck", "verify", "verify-states"),
+    *("simulate", "fokker-planck", "explore", "verify", "verify-states"),
     *("train", "sample", "likelihood", "demo"),
 )
 
