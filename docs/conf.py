@@ -17,6 +17,8 @@ os.environ["PYTHONPATH"] = str(ROOT)  # of the kernels that run the pages
 os.environ["IPYTHONDIR"] = str(DOCS / "_ext" / "ipython")  # which set their warnings and pictures
 os.environ["OMP_NUM_THREADS"] = "1"  # two pages at once are faster than two threads of one
 
+import gallery  # noqa: E402
+
 import sdegen  # noqa: E402
 
 project = "sdegen"
@@ -32,6 +34,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "gallery",
     "docstrings",
     "api_pages",
     "benchmark_pages",
@@ -61,6 +65,29 @@ napoleon_use_ivar = True
 default_role = "py:obj"  # `name` in a docstring is a link where it is a public name
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+
+# the gallery
+gallery.stage()
+sphinx_gallery_conf = {
+    "examples_dirs": str(gallery.EXAMPLES),
+    "gallery_dirs": "gallery",
+    "filename_pattern": gallery.run_pattern(),
+    "within_subsection_order": "gallery.InOrder",
+    "image_scrapers": ("gallery.scrape",),
+    "reset_modules": ("matplotlib", "gallery.reset"),
+    "reset_modules_order": "both",
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("sdegen",),
+    "reference_url": {"sdegen": None},
+    "capture_repr": (),
+    "remove_config_comments": True,
+    "only_warn_on_example_error": True,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "parallel": 2,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sdegen"
