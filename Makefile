@@ -57,6 +57,7 @@ docs: .venv/.docs
 	@echo "sdegen: building the site; every program on it is run …"
 	@rm -rf docs/_build docs/api docs/gallery
 	@$(SPHINX) -b html docs docs/_build/html
+	@$(BIN)/python docs/check_links.py docs/_build/html
 	@echo "sdegen: the site is at $(CURDIR)/docs/_build/html/index.html"
 
 linkcheck: .venv/.docs

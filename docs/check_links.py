@@ -36,9 +36,14 @@ class Page(HTMLParser):
             self.loaded.append(known[_LOADED[tag]])
 
 
+def pages_of(site: Path) -> list[Path]:
+    """Return the pages of a site; what is in _static is material of the theme."""
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
+
+
 def faults(site: Path) -> list[str]:
     """Return what is wrong on the pages of a site, one line for each fault."""
-    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    pages = {path.resolve(): Page(path) for path in pages_of(site)}
     found = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve())
@@ -62,7 +67,7 @@ def faults(site: Path) -> list[str]:
 def main() -> None:
     """Print what is wrong; the status is 1 if there is anything."""
     site = Path(sys.argv[1])
-    pages = len(list(site.rglob("*.html")))
+    pages = len(pages_of(site))
     if not pages:
         sys.exit(f"{site} has no pages: run make docs")
     found = faults(site)

@@ -14,10 +14,9 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(ROOT), str(DOCS / "_ext")]
 os.environ["PYTHONPATH"] = str(ROOT)  # of the kernels that run the pages
-os.environ["IPYTHONDIR"] = str(DOCS / "_ext" / "ipython")  # which set their warnings and pictures
 os.environ["OMP_NUM_THREADS"] = "1"  # two pages at once are faster than two threads of one
 
-import gallery  # noqa: E402
+import kernels  # noqa: E402
 
 import sdegen  # noqa: E402
 
@@ -34,10 +33,9 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
-    "sphinx_gallery.gen_gallery",
-    "gallery",
     "docstrings",
     "api_pages",
+    "links",
     "benchmark_pages",
 ]
 root_doc = "index"
@@ -47,6 +45,7 @@ exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
+_SERVER = kernels.prepare(DOCS / "_build")
 nb_execution_timeout = 120
 nb_execution_show_tb = True  # of a cell that failed: a warning, hence the end of the build
 nb_execution_in_temp = True  # what a page saves is not left in the repository
@@ -67,27 +66,32 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 
 # the gallery
-gallery.stage()
-sphinx_gallery_conf = {
-    "examples_dirs": str(gallery.EXAMPLES),
-    "gallery_dirs": "gallery",
-    "filename_pattern": gallery.run_pattern(),
-    "within_subsection_order": "gallery.InOrder",
-    "image_scrapers": ("gallery.scrape",),
-    "reset_modules": ("matplotlib", "gallery.reset"),
-    "reset_modules_order": "both",
-    "backreferences_dir": "gallery/backreferences",
-    "doc_module": ("sdegen",),
-    "reference_url": {"sdegen": None},
-    "capture_repr": (),
-    "remove_config_comments": True,
-    "only_warn_on_example_error": True,
-    "download_all_examples": False,
-    "write_computation_times": False,
-    "show_signature": False,
-    "min_reported_time": 1e9,
-    "parallel": 2,
-}
+if (ROOT / "tests" / "example_files.py").exists():
+    import gallery
+
+    extensions += ["sphinx_gallery.gen_gallery", "gallery"]
+    gallery.stage()
+    sphinx_gallery_conf = {
+        "examples_dirs": str(gallery.EXAMPLES),
+        "gallery_dirs": "gallery",
+        "filename_pattern": gallery.run_pattern(),
+        "within_subsection_order": "gallery.InOrder",
+        "image_scrapers": ("gallery.scrape",),
+        "reset_modules": ("matplotlib", "gallery.reset"),
+        "reset_modules_order": "both",
+        "backreferences_dir": "gallery/backreferences",
+        "doc_module": ("sdegen",),
+        "reference_url": {"sdegen": None},
+        "capture_repr": (),
+        "remove_config_comments": True,
+        "only_warn_on_example_error": True,
+        "download_all_examples": False,
+        "write_computation_times": False,
+        "show_signature": False,
+        "min_reported_time": 1e9,
+        "notebook_extensions": set(),
+        "parallel": 2,
+    }
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sdegen"

@@ -5,87 +5,21 @@ stands under the heading that it stands under there. What a public module offers
 A room's theory is what the docstrings of its modules say.
 """
 
-import ast
 import importlib
 import inspect
-import re
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 from docutils import nodes
+from public_names import Room, by_real_place, offered, pages, rooms
+from rst import escaped
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 import sdegen
 
-STUB = Path(sdegen.__file__).with_suffix(".pyi")
 SHORTEST_THEORY = 6  # lines of a module's docstring that is a page of theory
-
-
-@dataclass
-class Room:
-    """A heading of the list of public names, with the names under it.
-
-    Attributes:
-        title: The heading.
-        names: Public names, and the modules that they come from.
-    """
-
-    title: str
-    names: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def slug(self) -> str:
-        """The heading as the name of a file."""
-        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
-
-
-def rooms() -> list[Room]:
-    """Return the rooms in the order of the list."""
-    text = STUB.read_text(encoding="utf-8")
-    found: list[Room] = []
-    heads = {i: line[2:] for i, line in enumerate(text.splitlines(), 1) if line.startswith("# ")}
-    del heads[1]  # what the file is
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        title = heads[max(i for i in heads if i < node.lineno)]
-        if not found or found[-1].title != title:
-            found.append(Room(title))
-        for name in node.names:
-            module = ".".join(filter(None, ["sdegen", node.module]))
-            found[-1].names[name.asname or name.name] = module
-    return found
-
-
-def offered(module: ModuleType) -> list[str]:
-    """Return the public names of a public module."""
-    return sorted(module.__all__, key=lambda name: (not name[0].isupper(), name.lower()))
-
-
-def pages() -> dict[str, str]:
-    """Return the page of each public object, by its full name.
-
-    Two names that differ in upper and lower case alone have pages that differ in more: some file
-    systems do not tell them apart.
-    """
-    found: dict[str, str] = {}
-    known = {id(getattr(sdegen, name)): name for name in sdegen.__all__}
-    for name in sdegen.__all__:
-        item = getattr(sdegen, name)
-        found[f"sdegen.{name}"] = name
-        if isinstance(item, ModuleType):
-            for one in offered(item):
-                same = known.get(id(getattr(item, one)))
-                found[f"{item.__name__}.{one}"] = same or f"{name}.{one}"
-    taken: dict[str, str] = {}
-    for full, page in sorted(found.items()):
-        if taken.setdefault(page.lower(), page) != page:
-            found[full] = f"{page}_function"
-    return found
 
 
 def summary(item: object) -> str:
@@ -123,10 +57,8 @@ class Writer:
     """Writes the pages into a folder."""
 
     def __init__(self, folder: Path) -> None:
-        from docstrings import escaped
-
-        self._escaped = escaped
         self._folder = folder
+        self._backreferences = folder.parent / "gallery" / "backreferences"
         self._pages = pages()
         self._rooms = rooms()
 
@@ -159,7 +91,7 @@ class Writer:
 
     def _row(self, full: str, item: object) -> tuple[str, str]:
         short = full.removeprefix("sdegen.")
-        return f":doc:`{short} <{self._pages[full]}>`", self._escaped(summary(item))
+        return f":doc:`{short} <{self._pages[full]}>`", escaped(summary(item))
 
     def _room(self, room: Room) -> str:
         names = [f"sdegen.{name}" for name in room.names]
@@ -179,6 +111,10 @@ class Writer:
         parts = [heading(short), ".. currentmodule:: sdegen\n", f".. {kind(item)}:: {full}"]
         if kind(item) == "autoclass":
             parts += ["   :members:", "   :show-inheritance:"]
+        used = self._backreferences / f"{full}.examples"
+        if used.exists() and used.stat().st_size:
+            parts += ["", f".. minigallery:: {full}", "   :add-heading: Examples that use it"]
+            parts += ["   :heading-level: -"]
         parts.append("")
         self._put(page, "\n".join(parts))
 
@@ -186,7 +122,7 @@ class Writer:
         name = full.removeprefix("sdegen.")
         members = [f"{module.__name__}.{one}" for one in offered(module)]
         rows = [
-            (f":doc:`{one} <{self._pages[path]}>`", self._escaped(summary(getattr(module, one))))
+            (f":doc:`{one} <{self._pages[path]}>`", escaped(summary(getattr(module, one))))
             if inspect.isroutine(getattr(module, one)) or inspect.isclass(getattr(module, one))
             else (f":doc:`{one} <{self._pages[path]}>`", repr(getattr(module, one)))
             for one, path in zip(offered(module), members, strict=True)
@@ -235,15 +171,6 @@ def write_pages(app: Sphinx) -> None:
     Writer(Path(app.srcdir, "api")).write()
 
 
-def by_real_place() -> Iterator[tuple[str, str]]:
-    """Yield where each public object is defined, with its public name."""
-    for full in pages():
-        holder, _, name = full.rpartition(".")
-        item = getattr(importlib.import_module(holder), name)
-        if hasattr(item, "__qualname__"):
-            yield f"{item.__module__}.{item.__qualname__}", full
-
-
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: nodes.Element, child: nodes.Node
 ) -> nodes.Element | None:
@@ -260,9 +187,24 @@ def resolve(
     )
 
 
+def drop_wrong_ways_back(app: Sphinx) -> list[tuple[str, dict[str, str], str]]:
+    """Take away the links from source to pages that viewcode would lead astray.
+
+    It takes all objects of a file to be documented under one module, and ours are under two.
+    """
+    known = app.env.domains.python_domain.objects
+    for entry in getattr(app.env, "_viewcode_modules", {}).values():
+        if entry:
+            _, _, used, module = entry
+            for name in [name for name in used if f"{module}.{name}" not in known]:
+                del used[name]
+    return []
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx; pages are written once the gallery is."""
     app.add_config_value("sdegen_places", dict(by_real_place()), "env", {dict})
     app.connect("builder-inited", write_pages, priority=900)
     app.connect("missing-reference", resolve)
+    app.connect("html-collect-pages", drop_wrong_ways_back, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,55 @@
+"""Code in a sentence, such as `sg.simulate` or `Grid(-3, 3, 200)`, links to its page."""
+
+import re
+
+from docutils import nodes
+from public_names import pages
+from sphinx.application import Sphinx
+from sphinx.transforms.post_transforms import SphinxPostTransform
+
+_NAME = re.compile(
+    r"(?P<prefix>sg\.|sdegen\.)?(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)?)(?P<call>\()?"
+)
+
+
+def page_of(text: str, known: dict[str, str]) -> str | None:
+    """Return the page of the public name that code begins with, of a method that of its class.
+
+    A single word in small letters is also a word of English, or a variable: it counts with "sg."
+    before it or a parenthesis after it.
+    """
+    found = _NAME.match(text)
+    if not found or not (found["call"] or found.end() == len(text)):
+        return None
+    plain = re.fullmatch(r"[a-z]+", found["name"]) and not (found["prefix"] or found["call"])
+    if plain:
+        return None
+    holder = found["name"].partition(".")[0]
+    return known.get(f"sdegen.{found['name']}") or known.get(f"sdegen.{holder}")
+
+
+class LinkNames(SphinxPostTransform):
+    """Puts the links; pages of the interface have their own."""
+
+    default_priority = 900
+
+    def run(self, **kwargs: object) -> None:
+        """Link each piece of code that is in no link and no heading."""
+        here, known = self.env.docname, self.app.config.sdegen_pages
+        if here.startswith("api/"):
+            return
+        for literal in list(self.document.findall(nodes.literal)):
+            page = page_of(literal.astext(), known)
+            if page is None or isinstance(literal.parent, nodes.reference | nodes.title):
+                continue
+            uri = self.app.builder.get_relative_uri(here, f"api/{page}")
+            link = nodes.reference("", "", internal=True, refuri=uri)
+            literal.replace_self(link)
+            link += literal
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx."""
+    app.add_config_value("sdegen_pages", pages(), "env", {dict})
+    app.add_post_transform(LinkNames)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
