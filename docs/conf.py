@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT), str(DOCS / "_ext")]
 os.environ["PYTHONPATH"] = str(ROOT)  # of the kernels that run the pages
 os.environ["OMP_NUM_THREADS"] = "1"  # two pages at once are faster than two threads of one
 
+import gallery  # noqa: E402
 import kernels  # noqa: E402
 
 import sdegen  # noqa: E402
@@ -33,6 +34,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "gallery",
     "docstrings",
     "api_pages",
     "links",
@@ -55,7 +58,7 @@ nb_render_markdown_format = "myst"  # tables that a cell returns
 nb_mime_priority_overrides = [("html", "image/svg+xml", 5)]
 
 # docstrings
-smartquotes = False
+smartquotes_action = "D"  # dashes; quotes are those of Python
 maximum_signature_line_length = 90
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -66,32 +69,28 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 
 # the gallery
-if (ROOT / "tests" / "example_files.py").exists():
-    import gallery
-
-    extensions += ["sphinx_gallery.gen_gallery", "gallery"]
-    gallery.stage()
-    sphinx_gallery_conf = {
-        "examples_dirs": str(gallery.EXAMPLES),
-        "gallery_dirs": "gallery",
-        "filename_pattern": gallery.run_pattern(),
-        "within_subsection_order": "gallery.InOrder",
-        "image_scrapers": ("gallery.scrape",),
-        "reset_modules": ("matplotlib", "gallery.reset"),
-        "reset_modules_order": "both",
-        "backreferences_dir": "gallery/backreferences",
-        "doc_module": ("sdegen",),
-        "reference_url": {"sdegen": None},
-        "capture_repr": (),
-        "remove_config_comments": True,
-        "only_warn_on_example_error": True,
-        "download_all_examples": False,
-        "write_computation_times": False,
-        "show_signature": False,
-        "min_reported_time": 1e9,
-        "notebook_extensions": set(),
-        "parallel": 2,
-    }
+gallery.stage()
+sphinx_gallery_conf = {
+    "examples_dirs": str(gallery.EXAMPLES),
+    "gallery_dirs": "gallery",
+    "filename_pattern": gallery.run_pattern(),
+    "within_subsection_order": "gallery.InOrder",
+    "image_scrapers": ("gallery.scrape",),
+    "reset_modules": ("matplotlib", "gallery.reset"),
+    "reset_modules_order": "both",
+    "backreferences_dir": "gallery/backreferences",
+    "doc_module": ("sdegen",),
+    "reference_url": {"sdegen": None},
+    "capture_repr": (),
+    "remove_config_comments": True,
+    "only_warn_on_example_error": True,
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "min_reported_time": 1e9,
+    "notebook_extensions": set(),
+    "parallel": 2,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sdegen"

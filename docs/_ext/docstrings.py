@@ -3,7 +3,7 @@
 from docutils import nodes
 from rst import as_rst, escaped
 from sphinx.application import Sphinx
-from sphinx.roles import XRefRole
+from sphinx.domains.python import PyXRefRole
 
 _ENDS = "~sdegen.core.boundary.Boundary"
 _ONE = f"{_ENDS} | tuple[{_ENDS}, {_ENDS}]"
@@ -51,7 +51,7 @@ def shorten_signature(
     return with_aliases(signature), with_aliases(returned) if returned else returned
 
 
-class NameRole(XRefRole):
+class NameRole(PyXRefRole):
     """Links `name` to the page of a public name; what begins with a dot is said of several."""
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:

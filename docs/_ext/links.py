@@ -24,8 +24,10 @@ def page_of(text: str, known: dict[str, str]) -> str | None:
     plain = re.fullmatch(r"[a-z]+", found["name"]) and not (found["prefix"] or found["call"])
     if plain:
         return None
-    holder = found["name"].partition(".")[0]
-    return known.get(f"sdegen.{found['name']}") or known.get(f"sdegen.{holder}")
+    name, holder = found["name"], found["name"].partition(".")[0]
+    if name in known.values():  # as in timesteps.auto, whose full name is longer
+        return name
+    return known.get(f"sdegen.{name}") or known.get(f"sdegen.{holder}")
 
 
 class LinkNames(SphinxPostTransform):
