@@ -7,6 +7,7 @@ readers can tell apart (Okabe and Ito 2008), axes labelled with symbol and unit,
 no data are. Units are reduced, those of the SDE, with k_B = 1.
 """
 
+import io
 import math
 from typing import Any
 
@@ -31,7 +32,7 @@ MARKERS = "os^DvPX"
 # from paper to ink through blue: where there is no density there is no colour
 _SHADES = ["#FFFFFF", "#CFE3F2", "#6FAFDA", BLUE, "#00263D"]
 DENSITY = LinearSegmentedColormap.from_list("density", _SHADES)
-DPI = 150
+DPI, _SHOWN = 150, 110  # of a file, and of a notebook
 BINS = 60  # of a histogram, at most
 
 LABEL, TICK, LEGEND, NOTE = 9.5, 8.5, 8.5, 8.5  # points; titles are as large as labels
@@ -40,11 +41,21 @@ DASHED, DOTTED = (0, (4, 3)), (0, (1, 2))
 _ROW = 0.085  # of a panel's height, for a row of a legend, where it is 3.4 inches high
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, though it was made without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        """Return what a notebook shows; where pyplot has told it how, that goes first."""
+        drawn = io.BytesIO()
+        self.savefig(drawn, format="png", dpi=_SHOWN)
+        return drawn.getvalue()
+
+
 def panels(
     mosaic: str | list[list[str]], width: float, height: float, *, gap: float = 0.02
 ) -> tuple[Figure, dict[str, Axes]]:
     """Return a figure with panels named by letters or words, all in one style; sizes in inches."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure = Picture(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained", wspace=gap, hspace=gap)
     axes: dict[str, Axes] = figure.subplot_mosaic(mosaic)  # type: ignore[arg-type]
     for panel in axes.values():

@@ -23,6 +23,7 @@ from sdegen.plots.results.summaries import Fact, Summary, summary
 BYTES = 30_000  # of a picture, at most: 40 kB in base64
 # dots per inch, and shades of each colour, given up together until a picture is small
 _TRIED = ((130, 12), (115, 8), (100, 6), (90, 5), (80, 5), (70, 4), (60, 4), (50, 3), (20, 2))
+_HOPELESS = 1.5  # fewer shades help too
 _GROWS = 1.2  # bytes grow with this power of the dots per inch, or faster
 _WIDTH = 78  # pixels of the page for an inch of the figure
 _PASSED, _FAILED = "#009E73", "#D55E00"
@@ -94,7 +95,7 @@ def png_of(figure: Figure) -> bytes:
     data, before = b"", 0
     for dpi, shades in _TRIED:
         expected = len(data) * (dpi / max(before, dpi)) ** _GROWS
-        if expected > BYTES and (dpi, shades) != _TRIED[-1]:
+        if expected > _HOPELESS * BYTES and (dpi, shades) != _TRIED[-1]:
             continue
         before = dpi
         drawn = io.BytesIO()

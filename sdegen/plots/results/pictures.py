@@ -46,6 +46,7 @@ from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check, Checked
 from sdegen.verification.score_residuals import ScoreResiduals
 
+_TRACKS = 16  # of a page that is small
 _DOTS = 2_000  # of a scatter, at most
 _PAIRED = 3  # coordinates of states of many
 _ARROWS = 15  # of a score along each axis
@@ -78,7 +79,7 @@ def _(path: Trajectory) -> Figure:
         return denoising_strip(path) if steps > 1 else _sheet(path.final)
     if steps == 1:
         return _cloud(path.final[~path.nonfinite], "state")
-    return paths(path) if event in ([1], [2]) else _moments(path)
+    return paths(path, count=_TRACKS) if event in ([1], [2]) else _moments(path)
 
 
 def _is_image(event: list[int]) -> bool:

@@ -40,7 +40,7 @@ def test_every_kind_draws_a_figure_with_named_axes(kinds):
 def test_tracks_are_the_states():
     path = simulated(1)
     drawn = simulated(1).plot().axes[0].get_lines()
-    assert len(drawn) == 20
+    assert len(drawn) == 16
     np.testing.assert_array_equal(drawn[-1].get_ydata(), path.states[:, 0, 0])
 
 
