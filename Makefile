@@ -4,12 +4,13 @@
 # make examples-full    every example whole, its printed numbers held against its header (about 20 minutes of CPU)
 # make lint    ruff and mypy --strict
 # make docs    the site, in docs/_build/html; make linkcheck asks its external links
+# make notebooks    the notebooks alone; make docs runs them too
 # Each makes .venv once, with the tested versions of constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all examples-full lint format bench docs linkcheck
+.PHONY: demo test test-all examples-full lint format bench docs linkcheck notebooks
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
@@ -62,6 +63,11 @@ docs: .venv/.docs
 
 linkcheck: .venv/.docs
 	@$(SPHINX) -D nb_execution_mode=off -b linkcheck docs docs/_build/linkcheck
+
+# make docs runs the notebooks too, as pages; this one runs them alone, cell by cell
+notebooks: .venv/.installed
+	@echo "sdegen: running the notebooks …"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=600 docs/notebooks
 
 bench: .venv/.installed
 	@echo "sdegen: running the benchmarks; results go to benchmarks/results …"

@@ -115,6 +115,16 @@ def partially_absorbing(names):
     assert abs(left - survival) < 4.42 * math.sqrt(survival * (1 - survival) / n) + 0.02
 
 
+def heights(names):
+    mean, error = torch.tensor([3.0, 1.0], dtype=F64), torch.tensor([0.1, 0.2], dtype=F64)
+    result = names["Heights"](mean, error)
+    assert result.to_dataframe()["mean_error"].tolist() == error.tolist()
+    assert result.to_xarray()["mean"].attrs == {"long_name": "mean height", "units": "m"}
+    point, *_ = result.plot().axes[0].containers[0].lines
+    assert point.get_ydata().tolist() == mean.tolist()
+    assert "Heights" in result._repr_html_()
+
+
 CHECKS = {
     "Take the steps by hand": steps_by_hand,
     "Adding an SDE": rotation,
@@ -122,6 +132,7 @@ CHECKS = {
     "Adding a loss": losses,
     "Adding a boundary": partially_absorbing,
     "Adding an observable": highest,
+    "Adding a result": heights,
 }
 
 
