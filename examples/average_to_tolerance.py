@@ -4,7 +4,7 @@
 dX = (X − X³) dt + 0.7 dW from the well at −1: how far has it come by t = 1? Most trajectories take
 16 steps; few take up to thousands, and only for the difference that these make. Euler's method
 alone, with its bias known beforehand, would take ever longer. The exact mean is that of the
-Fokker–Planck density. It prints, in 10 s of one core::
+Fokker–Planck density. It prints, in 11 s of one core::
 
     to 0.01:   -0.8472 ± 0.0095, exact -0.8431; 2.8e+05 evaluations, Euler alone 5.5e+05
     to 0.003:  -0.8453 ± 0.0029, exact -0.8431; 2.7e+06 evaluations, Euler alone 2.4e+07

@@ -6,7 +6,7 @@ dX = V dt, dV = −X dt − 2 V dt + √4 dW. Data are positions. The kernel is 
 coordinate, and only ∇_v log p is learned. Backwards, what was noise at rest becomes data: the
 velocities are kicked, and positions follow them smoothly.
 
-It prints, in 70 s of one core::
+It prints, in 73 s of one core::
 
     SDE: sliced W2 to other data 0.021; of data themselves 0.035
     flow: sliced W2 to other data 0.030; of data themselves 0.035

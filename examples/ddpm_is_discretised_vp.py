@@ -6,7 +6,7 @@ ancestral sampler and Euler–Maruyama on the reverse SDE are different updates 
 as N grows. Here both walk down one grid with the same noise and the exact score of a mixture, so
 that their samples can be subtracted one by one. The mean distance, an upper bound of the W1
 between their laws, falls with order −1 where the chain takes β_k for its variance, and a little
-slower with the posterior's, whose last steps have less noise. It prints, in 20 s of one core::
+slower with the posterior's, whose last steps have less noise. It prints, in 22 s of one core::
 
     N = 1000: Π(1 - β_j) = α(t_k)² to 8e-16
     N =   30, variance beta     : mean distance 0.07702

@@ -3,7 +3,7 @@
 
 Particles in U = a x⁴/4 − b x²/2 − c x with noise g are counted at t = 1 and 5. Gradients through
 the Fokker–Planck solve lead from four points to one fit, with standard errors by Fisher
-information. It prints, in 9 s of one core::
+information. It prints, in 12 s of one core::
 
     the four fits differ by at most 1e-04
     a = 1.0193 ± 0.0237, exact 1.0000;  b = 1.2196 ± 0.0284, exact 1.2000

@@ -6,7 +6,7 @@ x₁ + x₂/2 + 0.3 ε. The posterior is a mixture again, whose score is "exact"
 alone, as one has it from a network, the likelihood of y at noise level t needs a covariance of x_0
 given x_t: Tweedie's, that of N(0, I) data (ΠGDM), or none (nearly DPS), which finds the line that
 was measured and not how far from it one may be. SW2 is the sliced Wasserstein distance to exact
-samples. It prints, in 9 s of one core::
+samples. It prints, in 10 s of one core::
 
     posterior weights 0.254, 0.360, 0.386
     prior      SW2 = 0.307   share of the second state 0.402

@@ -55,5 +55,5 @@ for reading, alpha in readings.items():
     said = f"mean {final.mean():.4f} ± {error:.4f}, exact {exact[0]:.4f}"
     style.title(axes[reading], f"{reading}, α = {alpha:g}\n{said}")
 axes["ito"].set_ylabel(f"density p(x, t = {END:g})")
-axes["ito"].legend(frameon=False, fontsize=8.5)
+axes["ito"].legend(loc="upper right", frameon=False, fontsize=8.5)
 figure.savefig("ito_or_stratonovich.png")

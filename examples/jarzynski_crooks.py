@@ -56,5 +56,5 @@ for values, label in ((W, "W, stiffened"), (-R, "−W, softened again")):
     ax["L"].hist(values, 200, range=(0, 4), density=True, histtype="step", label=label)
 ax["L"].axvline(dF, color="0.5", ls=":", label=f"ΔF = {dF:.4f}")
 ax["L"].set(xlabel="work W, units of T", ylabel="density P(W)")
-ax["L"].legend(frameon=False, fontsize=8.5)
+ax["L"].legend(loc="upper right", frameon=False, fontsize=8.5)
 sg.plots.estimates(rows, panel=ax["E"]).savefig("jarzynski_crooks.png")

@@ -5,6 +5,7 @@ dX = (X − X³) dt + √0.2 dW from the well at −1 over 2.5 kT to that at +1.
 between steps too, and stored states beside the exact law and Kramers' formula. It prints, in 14 s
 of one core::
 
+    interrupted: 0 of 20 blocks are done. They are in kramers.zarr: resume=True goes on.
     not yet at +1 by t = 20:       0.7661 ± 0.0004, exact 0.7665
     in the left half at t = 20:    0.7641 ± 0.0004, exact 0.7645
     escapes per time after t = 10: 0.01591 ± 0.00004, exact 0.01585, Kramers' formula: 0.01858

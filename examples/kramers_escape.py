@@ -54,5 +54,5 @@ axes["O"].set(xlabel="barrier ΔU, kT", ylabel="rate of escape/exact rate")
 axes["S"].set(xlabel="time t", ylabel="share not yet at +1, barrier 2 kT", xlim=(0, 250))
 axes["S"].set_ylim(5e-4, 1.5)
 for panel in axes.values():
-    panel.legend(frameon=False, fontsize=8.5)
+    panel.legend(loc="upper right", frameon=False, fontsize=8.5)
 figure.savefig("kramers_escape.png")

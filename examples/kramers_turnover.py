@@ -56,4 +56,4 @@ for friction, label in ((0.2, None), (1.0, None), (3.0, "BAOAB, one standard err
     panel.errorbar(friction, value, error, fmt="ks", capsize=3, ms=4, label=label)
     print(f"γ = {friction:3.1f}: kinetic {exact:.4e}, simulated {value:.2e} ± {error:.1e}")
 panel.set(xlabel="friction γ, 1/time", ylabel="rate λ, 1/time", ylim=(1e-4, 2e-2))
-panel.legend(frameon=False, fontsize=8.5).figure.savefig("kramers_turnover.png")
+panel.legend(loc="upper right", frameon=False, fontsize=8.5).figure.savefig("kramers_turnover.png")

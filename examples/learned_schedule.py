@@ -53,7 +53,7 @@ for name, (sde, times) in clocks.items():
     grid = sg.timesteps.log_snr(sde, 200) if times == "log-snr" else sde.time_grid(200)
     axes["G"].plot(torch.linspace(1, 0, 201), 2 * sde.kernel.log_ratio(grid), label=name)
 axes["G"].set(xlabel="share of the times", ylabel="γ = −log SNR")
-axes["G"].legend(frameon=False, fontsize=8.5)
+axes["G"].legend(loc="upper left", frameon=False, fontsize=8.5)
 axes["V"].set(xscale="log", xlabel="variance, nats² (orange: stratified)")
 axes["V"].set_yticks(range(4), at)
 figure.savefig("learned_schedule.png")

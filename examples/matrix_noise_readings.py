@@ -52,7 +52,9 @@ for (reading, more), color in zip(added.items(), style.CYCLE, strict=False):
     axes["T"].plot(distance.quantile(1 - share), share, ".", color=color)
     axes["T"].plot(r, tail, lw=1, color=color)
 axes["D"].set(xlabel="distance r from 0, units of e/a", ylabel="density of r at rest")
-axes["D"].legend(frameon=False, fontsize=8, title="lines: exact", title_fontsize=8)
+axes["D"].legend(
+    loc="upper right", frameon=False, fontsize=8, title="lines: exact", title_fontsize=8
+)
 axes["T"].set(xlabel="distance r from 0, units of e/a", ylabel="P(R > r)", yscale="log")
 axes["T"].set_ylim(1e-3, 1)
 figure.savefig("matrix_noise_readings.png")

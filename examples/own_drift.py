@@ -44,8 +44,7 @@ axes["X"].plot(times, path.states[:, :30, 0], color=style.BLUE, lw=0.6, alpha=0.
 axes["X"].plot(times, path.states.mean(1), "o", ms=4, color=style.BLUE, label="mean of all")
 axes["X"].plot(times, exact, color=style.INK, label="exact mean")
 axes["X"].set(xlabel="time t", ylabel="position x, driven")
-axes["X"].legend(frameon=False, fontsize=8.5)
-
+axes["X"].legend(loc="upper right", frameon=False, fontsize=8.5)
 for reading, alpha in (("ito", 0.0), ("stratonovich", 0.5), ("klimontovich", 1.0)):
     sde = sg.ItoProcess(lambda x: -0.5 * x, lambda x: 0.8 * x, interpretation=reading)
     solver = sg.TorchSDE("milstein", substeps=100)
@@ -55,7 +54,6 @@ for reading, alpha in (("ito", 0.0), ("stratonovich", 0.5), ("klimontovich", 1.0
     rows[reading] = (x.mean(), error, exact)
 sg.plots.estimates(rows, panel=axes["E"])
 figure.savefig("own_drift.png")
-
 grid = sg.Grid(-3.0, 3.0, cells=200)
 sde, start = sg.ItoProcess(driven, diffusion=0.5), grid.gaussian(0.0, 0.2)
 certificate = sg.certify(sde, grid, start, [0.0, 1.0, 2.0], solver=sg.Heun(20), rng=0)

@@ -3,12 +3,12 @@
 
 A mixture of three Gaussians is learned by a variational autoencoder, by one of two levels, and by
 a diffusion model. Their bounds are of one quantity, log p of points that none has seen, so that
-what they lack is comparable. It prints, in 41 s of one core::
+what they lack is comparable. It prints, in 49 s of one core::
 
     exact log p -1.136 nats, SW2 of fresh data 0.062
-    autoencoder  log p ≥ -1.561, 0.424 below, SW2 0.123, 11 s
-    hierarchy    log p ≥ -1.286, 0.149 below, SW2 0.072, 15 s
-    diffusion    log p ≥ -1.157, 0.021 below, SW2 0.043, 9 s
+    autoencoder  log p ≥ -1.561, 0.424 below, SW2 0.123, 15 s
+    hierarchy    log p ≥ -1.286, 0.149 below, SW2 0.072, 17 s
+    diffusion    log p ≥ -1.157, 0.021 below, SW2 0.043, 12 s
 """
 
 from time import process_time

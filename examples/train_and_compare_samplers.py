@@ -5,7 +5,7 @@ Every route solves the same learned dynamics: the reverse SDE, or the probabilit
 the same marginals and no noise. Printed are evaluations of the network and the sliced Wasserstein
 distance to data that training has not seen; the floor is that of as much fresh data.
 
-It prints, in 55 s of one core::
+It prints, in 48 s of one core::
 
     reverse SDE, Euler-Maruyama  nfe = 200, SW2 = 0.038
     reverse SDE, torchsde        nfe = 150, SW2 = 0.041

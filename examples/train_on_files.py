@@ -56,5 +56,5 @@ for points, name in ((some, "of the file"), (x.final, f"generated after {STEPS} 
     axes["D"].plot(*points.T, ".", ms=2.5, mew=0, label=name)
 axes["D"].set(xlabel="x₁", ylabel="x₂", aspect="equal", xlim=(-2.5, 2.5), ylim=(-2, 3))
 for panel in axes.values():
-    panel.legend(frameon=False, fontsize=8.5)
+    panel.legend(loc="upper right", frameon=False, fontsize=8.5)
 figure.savefig("train_on_files.png")

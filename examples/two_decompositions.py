@@ -56,5 +56,5 @@ for factor, panel in zip((1.0, 1.1), axes.values(), strict=True):
         print(f"{rows[levels]}  {float(independent_consistency(model, x, rng=0).mean()):6.1f}")
     panel.set(xlabel="levels T", ylabel="variance of one path, nats²")
     panel.set_title(f"means of the model × {factor}", fontsize=9.5)
-    panel.legend(frameon=False, fontsize=8.5)
+    panel.legend(loc="upper left", frameon=False, fontsize=8.5)
 figure.savefig("two_decompositions.png")

@@ -70,7 +70,7 @@ def test_is_short_and_has_a_page_and_a_test(name):
     assert line == "=" * len(title)
     assert not empty
     assert header(name)
-    assert int(COST.search(page(name))[1]) == round(costs()["cpu_seconds"][name])
+    assert abs(int(COST.search(page(name))[1]) - costs()["cpu_seconds"][name]) < 0.6
 
 
 def test_the_quick_forms_are_of_examples_and_the_long_ones_are_marked():
@@ -343,7 +343,7 @@ def test_error_budget(run):
 
 
 def test_kramers_ensemble(run):
-    # Heun's own error at dt = 0.04 is below one standard error of 200,000 trajectories
+    # Heun's own error at dt = 0.04 is below one standard error of 100,000 trajectories
     printed = run("kramers_ensemble")
     assert within(printed) == 3
     ((kramers,),) = numbers(printed, r"formula: +#")

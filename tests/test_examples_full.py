@@ -38,6 +38,8 @@ def test_numbers_are_compared_to_the_last_digit_and_seconds_by_their_words():
         "mean 0.251 ± 0.004, exact 0.250 | mean 0.252 ± 0.004, exact 0.250"
     ]
     assert len(examples_full.differences(SAID, SAID + "\nand more")) == 1
+    assert examples_full.differences("off by 2e-09, 0.5", "off by 7.1e-16, 0.5") == []
+    assert len(examples_full.differences("off by 2e-08", "off by 3e-08")) == 1
     assert len(examples_full.differences(SAID, SAID.replace("mean", "median"))) == 1
 
 

@@ -82,7 +82,7 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
     if data.ndim != 2:
         raise ValueError(f"data must have shape (n, 2), but have {tuple(data.shape)}.")
     panels = {"data": data, **samples}
-    columns = min(4, len(panels))
+    columns = 3 if len(panels) in (5, 6) else min(4, len(panels))
     rows = math.ceil(len(panels) / columns)
     letters = [chr(ord("A") + i) if i < len(panels) else "." for i in range(rows * columns)]
     mosaic = ";".join("".join(letters[i * columns : (i + 1) * columns]) for i in range(rows))
