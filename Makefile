@@ -5,12 +5,15 @@
 # make lint    ruff and mypy --strict
 # make docs    the site, in docs/_build/html; make linkcheck asks its external links
 # make notebooks    the notebooks alone; make docs runs them too
+# make dist    the wheel and the source distribution, checked, in dist/
+# make types    how many of the public types are known to pyright, of the wheel; at least 99 %
+# make test-min    the core with the lowest versions of its dependencies, in .venv-min
 # Each makes .venv once, with the tested versions of constraints.txt.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all examples-full lint format bench docs linkcheck notebooks
+.PHONY: demo test test-all examples-full lint format bench docs linkcheck notebooks dist types test-min
 
 .venv/.installed: pyproject.toml constraints.txt
 	@echo "sdegen: making .venv with the versions of constraints.txt (once; a few minutes, mostly torch) …"
@@ -72,3 +75,22 @@ notebooks: .venv/.installed
 bench: .venv/.installed
 	@echo "sdegen: running the benchmarks; results go to benchmarks/results …"
 	@$(BIN)/python -m benchmarks.samplers && $(BIN)/python -m benchmarks.backends && $(BIN)/python -m benchmarks.time_grids && $(BIN)/python -m benchmarks.posteriors && $(BIN)/python -m benchmarks.pulses && $(BIN)/python -m benchmarks.random_problems && $(BIN)/python -m benchmarks.weak_error && $(BIN)/python -m benchmarks.certificates && $(BIN)/python -m benchmarks.fokker_planck && $(BIN)/python -m benchmarks.fokker_planck_accuracy && $(BIN)/python -m benchmarks.fokker_planck_costs && $(BIN)/python -m benchmarks.ensemble && $(BIN)/python -m benchmarks.channels && $(BIN)/python -m benchmarks.large_ensembles && $(BIN)/python -m benchmarks.overhead && $(BIN)/python -m benchmarks.averages && $(BIN)/python -m benchmarks.particles && $(BIN)/python -m benchmarks.error_bars && $(BIN)/python -m benchmarks.identities && $(BIN)/python -m benchmarks.verdicts && $(BIN)/python -m benchmarks.zoo && $(BIN)/python -m benchmarks.zoo --clean 1000 --size 100000 && $(BIN)/python -m benchmarks.step_bias && $(BIN)/python -m benchmarks.kinetic && $(BIN)/python -m benchmarks.scores && $(BIN)/python -m benchmarks.killed_training && $(BIN)/python -m benchmarks.training_overhead && $(BIN)/python -m benchmarks.held_out && $(BIN)/python -m benchmarks.one_data_set_all_models && $(BIN)/python -m benchmarks.table
+
+dist: .venv/.installed
+	@echo "sdegen: building the wheel and the source distribution in dist/ …"
+	@rm -rf dist build
+	@$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	@$(BIN)/twine check --strict dist/*
+
+types: dist
+	@echo "sdegen: asking pyright for the types of the wheel …"
+	@$(BIN)/python tests/release/verify_types.py dist
+
+# older torch than this comes from the index with CUDA: make test-min TORCH=2.10.0 takes it
+TORCH ?= 2.13.0
+test-min:
+	@echo "sdegen: making .venv-min with the versions of constraints-min.txt …"
+	@$(PYTHON) -m venv .venv-min
+	@sed 's/^torch==.*/torch==$(TORCH)/' constraints-min.txt > .venv-min/constraints.txt
+	@.venv-min/bin/pip install --quiet --disable-pip-version-check -c .venv-min/constraints.txt -e . pytest hypothesis
+	@OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -q -m "not slow" tests/core tests/sde/test_contract.py tests/solvers/test_contract.py tests/fokker_planck/test_stationary.py
