@@ -1,14 +1,20 @@
 """Plots: results as figures, to save.
 
 Nothing is computed here and nothing is shown: a function takes results and returns a `Figure`.
-Units are the reduced ones of the SDE, with k_B = 1. `samples` draws trajectories, samples, losses
-and curves, `images` sheets of images, `observables` what is measured along paths, `particle_box`
-particles to scale, `fields` fields over time and phase spaces, `density` densities in time,
-`fokker_planck` what else a Fokker–Planck solver finds, `estimates` estimates beside exact values,
-`verification` certificates and error budgets, `innovations` certificates of stored states,
-`scores` residuals of scores, `reverse` reverse kernels; all have the look of `style`.
+Units are the reduced ones of the SDE, with k_B = 1. `samples` draws trajectories, samples,
+losses and curves, `images` sheets of images, `observables` what is measured along paths,
+`particle_box` particles to scale, `fields` fields over time and phase spaces, `density`
+densities in time, `fokker_planck` what else a Fokker–Planck solver finds, `estimates`
+estimates beside exact values, `verification` certificates and error budgets, `innovations`
+certificates of stored states, `scores` residuals of scores, `reverse` reverse kernels; all
+have the look of `style`.
 
 Trajectories that were lost are left out of every picture, and their number is written on it.
+
+Example:
+    >>> figure = sg.plots.convergence({"Euler": [(10, 0.1), (20, 0.05)]}, slope=-1.0)
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('number of steps N', 'error')
 """
 
 from sdegen.plots.density import (

@@ -29,6 +29,8 @@ def density_and_particles(
 ) -> Figure:
     """Draw the Fokker-Planck density over time, and particles under it at some times.
 
+        ∂p/∂t = −(f p)' + (D p)″,   dX = f dt + g dW
+
     Args:
         density: p(x, t), at times that contain those of the panels.
         path: Trajectories of the same SDE, shape (T, n, 1).
@@ -40,6 +42,15 @@ def density_and_particles(
     Raises:
         ValueError: If states are not one-dimensional, a time is not among those of both, or there
             are more than six.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> times = torch.linspace(0, 1, 21)
+        >>> path = sg.simulate(ou, torch.zeros(100, 1), times, rng=0)
+        >>> figure = sg.plots.density_and_particles(solver.solve(0.0, times), path, [0.5, 1.0])
+        >>> [axes.get_title() for axes in figure.axes[1:3]]
+        ['t = 0.5', 't = 1']
     """
     check_kind("density", density, DensityPath, "what FokkerPlanck(sde, grid).solve returns")
     check_kind("path", path, Trajectory, "what simulate(sde, x0, times) returns")
@@ -81,14 +92,23 @@ def density_and_particles(
 def density_heatmap(density: DensityPath) -> Figure:
     """Draw p(x, t) as colour over time and position.
 
+        ∂p/∂t = −(f p)' + (D p)″
+
     Args:
-        density: The density at two times or more.
+        density: The density at two times or more, p of shape (T, nodes).
 
     Returns:
         The figure.
 
     Raises:
         ValueError: If there are fewer than two times.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> figure = sg.plots.density_heatmap(solver.solve(2.0, [0.0, 0.5, 1.0]))
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['position x', 'density p(x, t)']
     """
     figure, panel = style.one_panel(7.0, 3.4)
     _heatmap(figure, panel, density)
@@ -99,8 +119,10 @@ def density_heatmap(density: DensityPath) -> Figure:
 def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
     """Draw p(x, t) as a ridge: a curve for each of some times, one behind the other.
 
+        ∂p/∂t = −(f p)' + (D p)″
+
     Args:
-        density: The density at two times or more.
+        density: The density at two times or more, p of shape (T, nodes).
         count: How many of its times, at most; evenly chosen, first and last among them.
 
     Returns:
@@ -108,6 +130,13 @@ def density_ridge(density: DensityPath, *, count: int = 12) -> Figure:
 
     Raises:
         ValueError: If there are fewer than two times.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> figure = sg.plots.density_ridge(solver.solve(2.0, [0.0, 0.5, 1.0]))
+        >>> [round(float(line.get_ydata()[0]), 6) for line in figure.axes[0].lines]
+        [2.0, 1.0, 0.0]
     """
     check_count("count", count)
     p, x = _rows(density), style.numbers(density.x)
@@ -137,6 +166,8 @@ def relaxation_gif(
 ) -> None:
     """Write a film of the particles relaxing under the Fokker-Planck density.
 
+        frame k = p(·, times[k]) and x_i(times[k])
+
     Args:
         density: p(x, t).
         path: Trajectories of the same SDE, shape (T, n, 1).
@@ -146,6 +177,20 @@ def relaxation_gif(
 
     Raises:
         ValueError: If states are not one-dimensional, or no time is common to both.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> times = torch.linspace(0, 1, 4)
+        >>> path = sg.simulate(ou, torch.zeros(100, 1), times, solver=sg.EulerMaruyama(10), rng=0)
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     film = pathlib.Path(folder) / "film.gif"
+        ...     sg.plots.relaxation_gif(solver.solve(0.0, times), path, film)
+        ...     with Image.open(film) as frames:
+        ...         print(frames.n_frames)
+        4
     """
     check_kind("file", file, (str, Path), "the path of a file")
     check_count("fps", fps)
@@ -184,14 +229,28 @@ def relaxation_gif(
 def density_gif(density: DensityPath, file: str | Path, *, fps: int = 15) -> None:
     """Write a film of a density in time, with its start and its end behind it.
 
+        frame k = p(·, times[k])
+
     Args:
-        density: p(x, t) at two times or more.
+        density: p(x, t) at two times or more, shape (T, nodes).
         file: Where the animated GIF goes; its folder must exist. It is written whole or not at
             all.
         fps: Frames in a second; there is one for each time, at most 90.
 
     Raises:
         ValueError: If there are fewer than two times.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     film = pathlib.Path(folder) / "film.gif"
+        ...     sg.plots.density_gif(solver.solve(2.0, [0.0, 0.5, 1.0]), film)
+        ...     with Image.open(film) as frames:
+        ...         print(frames.n_frames)
+        3
     """
     check_kind("file", file, (str, Path), "the path of a file")
     check_count("fps", fps)

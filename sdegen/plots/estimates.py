@@ -22,7 +22,9 @@ def estimates(
     reference: str = "exact",
     panel: Axes | None = None,
 ) -> Figure:
-    """Draw estimates beside exact values: z = (estimate − exact)/standard error, one row each.
+    """Draw estimates beside exact values, one row each.
+
+        z = (estimate − exact)/standard error
 
     Rows of any unit stand side by side, since z has none. Of right estimates one in three has
     |z| > 1, and one in 370 has |z| > 3. The numbers themselves are written beside the rows.
@@ -39,8 +41,8 @@ def estimates(
         ValueError: If there is no row, a row has not three numbers, or an error is not > 0.
 
     Example:
-        >>> import sdegen as sg
-        >>> figure = sg.plots.estimates({"mean": (0.52, 0.02, 0.5), "variance": (0.9, 0.05, 1.0)})
+        >>> rows = {"mean": (0.52, 0.02, 0.5), "variance": (0.9, 0.05, 1.0)}
+        >>> figure = sg.plots.estimates(rows)  # z = 1 and −2
         >>> figure.axes[0].get_xlabel()
         '(estimate − exact)/standard error'
     """

@@ -37,6 +37,12 @@ def space_time(
 
     Returns:
         The figure; a field of both signs is white at 0.
+
+    Example:
+        >>> heat, times = sg.StochasticHeat((8,)), torch.linspace(0, 1, 11)
+        >>> figure = sg.plots.space_time(sg.simulate(heat, torch.zeros(1, 8), times, rng=0))
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['site', 'φ(x, t)']
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_count("trajectory", trajectory, least=0)
@@ -76,12 +82,20 @@ def space_time(
 def phase_space(states: PlaneDensity | Tensor | Trajectory) -> Figure:
     """Draw the density of positions and velocities, one of each, as colour.
 
+        ∫ p(x, v) dx dv = 1
+
     Args:
         states: A density over (x, v); samples, shape (n, 2) or (n, 2, 1); or trajectories of a
             phase space, whose last states are drawn.
 
     Returns:
         The figure; of samples a histogram.
+
+    Example:
+        >>> states = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
+        >>> figure = sg.plots.phase_space(states)
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['velocity v', 'density p(x, v)']
     """
     figure, panel = style.one_panel(5.4, 4.4)
     if isinstance(states, PlaneDensity):

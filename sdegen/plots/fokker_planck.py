@@ -28,6 +28,8 @@ _ARROWS = 24  # of a current along each axis, at most
 def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None) -> Figure:
     """Draw a stationary density on the exact one, and their difference.
 
+        relative difference = |p/exact − 1|
+
     Args:
         density: What a solver found.
         exact: The exact density at the same nodes, shape (nodes,).
@@ -35,6 +37,15 @@ def stationary(density: Density, exact: Tensor, *, energy: Tensor | None = None)
 
     Returns:
         The figure.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> rest = solver.stationary()
+        >>> exact = torch.exp(-rest.x.square() / 2) / (2 * torch.pi) ** 0.5
+        >>> figure = sg.plots.stationary(rest, exact)
+        >>> figure.axes[1].get_ylabel(), bool(figure.axes[1].lines[0].get_ydata().max() < 1e-7)
+        ('|p/exact − 1|', True)
     """
     check_kind("density", density, Density, "a Density")
     exact = as_numbers("exact", exact)
@@ -75,6 +86,8 @@ def spectrum(
 ) -> Figure:
     """Draw the slowest modes of a diffusion beside its stationary density.
 
+        L ψ_n = −λ_n ψ_n
+
     Args:
         modes: What `FokkerPlanck.spectrum` found, or `turning_spectrum`, of whose complex modes
             the real part is drawn; on a grid of its own.
@@ -85,6 +98,13 @@ def spectrum(
     Returns:
         The figure: on the left the density, under its energy; on the right the eigenfunctions ψ_n,
         each scaled to the same height on a line of its own, with its rate λ_n.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> figure = sg.plots.spectrum(solver.spectrum(3), solver.stationary())
+        >>> [text.get_text() for text in figure.axes[1].get_yticklabels()]  # n k
+        ['0', '1', '2']
     """
     x, p = style.numbers(density.x), style.heights(density.p)
     at = style.numbers(modes.x)
@@ -117,6 +137,8 @@ def spectrum(
 def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) -> Figure:
     """Draw densities, and below them the probability currents that they carry.
 
+        J = f p − (D p)'
+
     Args:
         densities: Densities on one grid by name, "t = 1" for instance.
         currents: What `FokkerPlanck.current` found of each, shape (cells,), by the same names.
@@ -126,6 +148,14 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
 
     Raises:
         ValueError: If the names differ.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> solver = sg.FokkerPlanck(ou, grid)
+        >>> rest = solver.stationary()
+        >>> figure = sg.plots.current({"rest": rest}, {"rest": solver.current(rest)})
+        >>> bool(abs(figure.axes[1].lines[0].get_ydata()).max() < 1e-9)  # none flows at rest
+        True
     """
     check_kind("densities", densities, Mapping, "a mapping of names to densities")
     check_kind("currents", currents, Mapping, "a mapping of names to currents")
@@ -154,6 +184,8 @@ def current(densities: Mapping[str, Density], currents: Mapping[str, Tensor]) ->
 def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Figure:
     """Draw when, and through which wall, a start at x leaves.
 
+        L τ = −1,   L q = 0,   L = f d/dx + D d²/dx²
+
     Args:
         passage: What `FokkerPlanck.first_passage` found, with two moments.
         energy: U at the nodes, shape (nodes,), drawn above; or None.
@@ -161,6 +193,13 @@ def first_passage(passage: PassageTimes, *, energy: Tensor | None = None) -> Fig
     Returns:
         The figure: the mean time with a band of one standard deviation, and between two absorbing
         walls the chance to leave through the upper one, the committor.
+
+    Example:
+        >>> brown, grid = sg.BrownianMotion(2**0.5), sg.Grid(0.0, 1.0, 20)
+        >>> found = sg.FokkerPlanck(brown, grid, "absorbing").first_passage()
+        >>> figure = sg.plots.first_passage(found)
+        >>> f"{figure.axes[0].lines[0].get_ydata().max():.3f}"  # x (1 − x)/2 in the middle
+        '0.125'
     """
     check_kind("passage", passage, PassageTimes, "PassageTimes, such as .first_passage() returns")
     x, mean, std = (style.numbers(v) for v in (passage.x, passage.mean, passage.std))
@@ -214,6 +253,8 @@ def _width(density: PlaneDensity) -> float:
 def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
     """Draw a density of the plane as colour, and its current as arrows.
 
+        J = f p − ∇·(D p)
+
     Args:
         density: The density.
         current: What `FokkerPlanck2D.current` found, shape (2, nx, ny); or None. Where it is
@@ -221,6 +262,13 @@ def plane(density: PlaneDensity, current: Tensor | None = None) -> Figure:
 
     Returns:
         The figure.
+
+    Example:
+        >>> spring, grid = sg.LinearSDE(torch.eye(2), 2**0.5), sg.Grid(-6.0, 6.0, 30)
+        >>> rest = sg.FokkerPlanck2D(spring, (grid, grid)).stationary()
+        >>> figure = sg.plots.plane(rest)
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['position y', 'density p(x, y)']
     """
     check_kind("density", density, PlaneDensity, "a PlaneDensity")
     x, y, p = (style.numbers(v) for v in (density.x, density.y, density.p))

@@ -27,6 +27,8 @@ _MARGIN, _GAP, _HEAD, _FOOT, _LINE = 4, 16, 30, 30, 22  # in pixels; a line of t
 def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8) -> Figure:
     """Draw sheets of images side by side, ink dark on white, pixel by pixel.
 
+        black at x = 1, white at x = −1
+
     Args:
         images: Images by the title of their sheet, shape (n, 1, height, width), in [−1, 1].
         rows: Rows of a sheet, at most.
@@ -37,6 +39,12 @@ def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8)
 
     Raises:
         ValueError: If images have another shape.
+
+    Example:
+        >>> images = torch.linspace(-1, 1, 64).reshape(4, 1, 4, 4)
+        >>> figure = sg.plots.image_sheet({"ramps": images}, rows=2, columns=2)
+        >>> figure.axes[0].images[0].get_clim()  # white at −1, black at 1
+        (-1.0, 1.0)
     """
     check_kind("images", images, Mapping, "a mapping of names to images")
     check_count("rows", rows)
@@ -62,6 +70,8 @@ def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8)
 def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Figure:
     """Draw noise becoming images: a row is one trajectory, a column one time.
 
+        image in row i, column k = x_i(t_k)
+
     Args:
         path: A run of reverse dynamics that kept its path, shape (T, n, 1, height, width).
         rows: How many trajectories, the first ones.
@@ -72,6 +82,15 @@ def denoising_strip(path: Trajectory, *, rows: int = 6, columns: int = 10) -> Fi
 
     Raises:
         ValueError: If states are not images, or the path was not kept.
+
+    Example:
+        >>> path = sg.VP(sg.ConstantBeta(2.0))
+        >>> flow = sg.ReverseSDE(path, lambda x, t: -x, eta=0.0)
+        >>> noise = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+        >>> run = sg.simulate(flow, noise, path.time_grid(5), solver=sg.DDIM())
+        >>> figure = sg.plots.denoising_strip(run, rows=2, columns=3)
+        >>> figure.axes[0].get_xlabel()
+        'time t, from noise to data'
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_count("rows", rows)

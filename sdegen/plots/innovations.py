@@ -37,6 +37,8 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 def innovations(result: Certificate) -> Figure:
     """Draw what the noise of stored steps says: errors of drift and noise, its law, its memory.
 
+        Z_k = (x_{k+1} − x_k − f dt)/(g √dt) ~ N(0, I)
+
     The first rows are of the coordinates (at most four) with the largest deviations: by how much
     the drift exceeds the believed one, and the variance of the noise over the believed one, both
     as functions of a coordinate. Below them are the density of all innovations beside that of a
@@ -44,10 +46,18 @@ def innovations(result: Certificate) -> Figure:
     correlations between coordinates, or trajectories.
 
     Args:
-        result: What `certify(sde, path=…)` returned.
+        result: What `certify(sde, path=…)` returned of states (T, batch, *event).
 
     Raises:
         ValueError: If it is one on a grid, or its steps have no noise.
+
+    Example:
+        >>> ou, euler = sg.OrnsteinUhlenbeck(), sg.EulerMaruyama()
+        >>> x0, times = torch.zeros(12, 1).double(), torch.linspace(0, 1, 51)
+        >>> path = sg.simulate(ou, x0, times, solver=euler, rng=0)
+        >>> figure = sg.plots.innovations(sg.certify(ou, path=path, solver=euler))
+        >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+        ('x', 'error of f')
     """
     check_kind("result", result, Certificate, "a Certificate")
     verdict = result.steps

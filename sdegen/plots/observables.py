@@ -35,6 +35,8 @@ def correlation(
 ) -> Figure:
     """Draw correlations in time, C(τ), with their standard errors.
 
+        C(τ) = ⟨δx(t + τ) δx(t)⟩
+
     Args:
         result: What `TimeCorrelation` found, or several by name.
         coordinate: Which number of the flattened event.
@@ -42,6 +44,14 @@ def correlation(
 
     Returns:
         The figure.
+
+    Example:
+        >>> ou, start = sg.OrnsteinUhlenbeck(), sg.GaussianPrior([0.0]).sample(200, rng=0)
+        >>> times, asked = torch.linspace(0, 2, 21), [sg.TimeCorrelation()]
+        >>> run = sg.run_ensemble(ou, start, times, trajectories=200, observables=asked, rng=0)
+        >>> axes = sg.plots.correlation(run.observables["correlation"]).axes[0]
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('lag τ, units of time', 'correlation C(τ), units of x²')
     """
     check_count("coordinate", coordinate, least=0)
     results = _by_name("result", result, Correlation, "what TimeCorrelation() found")
@@ -61,6 +71,8 @@ def displacement(
 ) -> Figure:
     """Draw mean-squared displacements on logarithmic axes, with their standard errors.
 
+        MSD(τ) = ⟨|x(t + τ) − x(t)|²⟩
+
     Args:
         result: What `MeanSquaredDisplacement` or `mean_squared_displacement` found, or several by
             name.
@@ -68,6 +80,14 @@ def displacement(
 
     Returns:
         The figure.
+
+    Example:
+        >>> brown, asked = sg.BrownianMotion(), [sg.MeanSquaredDisplacement()]
+        >>> start, times = torch.zeros(400, 1), torch.linspace(0, 2, 21)
+        >>> run = sg.run_ensemble(brown, start, times, trajectories=400, observables=asked, rng=0)
+        >>> axes = sg.plots.displacement(run.observables["displacement"]).axes[0]
+        >>> axes.get_xscale(), axes.get_ylabel()
+        ('log', 'MSD(τ), units of x²')
     """
     results = _by_name("result", result, Displacements, "what MeanSquaredDisplacement() found")
     figure, panel = style.one_panel(6.4, 4.2)
@@ -87,6 +107,8 @@ def power_spectrum(
 ) -> Figure:
     """Draw power spectral densities on logarithmic axes, with their standard errors.
 
+        S(f) = 2 ∫ C(τ) e^{−2πifτ} dτ,   f > 0
+
     Args:
         result: What `PowerSpectrum` or `power_spectrum` found, or several by name.
         coordinate: Which number of the flattened event.
@@ -94,6 +116,14 @@ def power_spectrum(
 
     Returns:
         The figure; f = 0 has no place on it.
+
+    Example:
+        >>> ou, start = sg.OrnsteinUhlenbeck(), sg.GaussianPrior([0.0]).sample(200, rng=0)
+        >>> times, asked = torch.linspace(0, 3.2, 65), [sg.PowerSpectrum()]
+        >>> run = sg.run_ensemble(ou, start, times, trajectories=200, observables=asked, rng=0)
+        >>> axes = sg.plots.power_spectrum(run.observables["spectrum"]).axes[0]
+        >>> axes.get_xlabel(), axes.get_ylabel()
+        ('frequency f, cycles/unit of time', 'density S(f), units of x² · time')
     """
     check_count("coordinate", coordinate, least=0)
     results = _by_name("result", result, Spectrum, "what PowerSpectrum() found")
@@ -109,6 +139,8 @@ def power_spectrum(
 def radial_distribution(r: Tensor, g: Tensor, error: Tensor | None = None) -> Figure:
     """Draw a radial distribution function g(r), and the 1 of particles that do not interact.
 
+        g(r) = ρ(r)/ρ,   1 without interaction
+
     Args:
         r: Distances, shape (shells,).
         g: g at them, likewise.
@@ -116,6 +148,12 @@ def radial_distribution(r: Tensor, g: Tensor, error: Tensor | None = None) -> Fi
 
     Returns:
         The figure.
+
+    Example:
+        >>> r = torch.tensor([0.5, 1.0, 1.5])
+        >>> figure = sg.plots.radial_distribution(r, torch.tensor([0.0, 1.5, 1.0]))
+        >>> [line.get_label() for line in figure.axes[0].lines]
+        ['no interaction', 'measured']
     """
     parts = {"r": as_numbers("r", r), "g": as_numbers("g", g)}
     if error is not None:
@@ -144,6 +182,8 @@ def survival(
 ) -> Figure:
     """Draw the chance not to have passed yet, with its standard error.
 
+        S(t) = P(τ > t)
+
     Args:
         result: What `FirstPassage` found, or several by name.
         exact: S at the times of the first, shape (T,); or None.
@@ -151,6 +191,15 @@ def survival(
 
     Returns:
         The figure. On a logarithmic axis it ends where the last trajectory passed.
+
+    Example:
+        >>> wind = sg.ItoProcess(lambda x: 1 + 0 * x, 0.0)
+        >>> asked = sg.FirstPassage(above=0.9, bridge=False)
+        >>> start, times = torch.tensor([[0.0], [0.5]]), [0.0, 0.5, 1.0]
+        >>> run = sg.run_ensemble(wind, start, times, trajectories=2, observables=[asked])
+        >>> axes = sg.plots.survival(run.observables["first_passage"], log=False).axes[0]
+        >>> axes.lines[0].get_ydata().tolist()
+        [1.0, 0.5, 0.0]
     """
     check_flag("log", log)
     results = _by_name("result", result, Passages, "what FirstPassage() found")

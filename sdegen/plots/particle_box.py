@@ -39,6 +39,8 @@ def particles(
 ) -> Figure:
     """Draw particles as discs to scale, the first one in orange.
 
+        discs |r − r_i| ≤ diameter/2
+
     Args:
         positions: Of one system, shape (particles, 2) or (particles, 3); or trajectories of
             systems, states (T, batch, particles, dim), or with velocities (T, batch, 2, particles,
@@ -50,6 +52,12 @@ def particles(
 
     Returns:
         The figure.
+
+    Example:
+        >>> places = torch.tensor([[1.0, 1.0], [3.0, 2.0]])
+        >>> figure = sg.plots.particles(places, diameter=1.0, box=4.0)
+        >>> figure.axes[0].get_title(), [float(end) for end in figure.axes[0].get_xlim()]
+        ('2 particles', [0.0, 4.0])
     """
     frames, times = _frames(positions, trajectory)
     if not -len(frames) <= check_int("time", time) < len(frames):
@@ -71,14 +79,29 @@ def particles_gif(
 ) -> None:
     """Write a film of particles.
 
+        frame k = r_i(times[k])
+
     Args:
-        path: Trajectories of systems, as `particles` takes them.
+        path: Trajectories of systems, states (T, batch, particles, dim), as `particles` takes
+            them.
         file: Where the animated GIF goes; its folder must exist. It is written whole or not at
             all.
         diameter: Of a particle, in units of length.
         box: Length of a periodic box, or one for each dimension; None for open space.
         trajectory: Which trajectory is drawn.
         fps: Frames in a second; there is one for each time, at most 90.
+
+    Example:
+        >>> fall = sg.ItoProcess(lambda x: 1 + 0 * x, 0.0)
+        >>> path = sg.simulate(fall, torch.zeros(1, 2, 2), [0.0, 0.5, 1.0])
+        >>> import tempfile, pathlib
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     film = pathlib.Path(folder) / "film.gif"
+        ...     sg.plots.particles_gif(path, film, diameter=0.5, box=2.0)
+        ...     with Image.open(film) as frames:
+        ...         print(frames.n_frames)
+        3
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_kind("file", file, (str, Path), "the path of a file")

@@ -13,9 +13,11 @@ from sdegen.verification.reverse_kernel import ReverseKernel
 def reverse_kernels(kernels: Mapping[str, Sequence[ReverseKernel]]) -> Figure:
     """Draw how far reverse kernels are from Gaussian against the step.
 
+        KL(q ‖ N(mean, variance)) = ∫ q log(q/N) dx of q(x_{t−dt} | x_t)
+
     Args:
         kernels: For each name, such as that of an SDE, what `reverse_kernel` returned at several
-            steps dt.
+            steps dt, kl of shape (n,).
 
     Returns:
         The figure, with logarithmic axes: KL(q ‖ N(mean, variance)) averaged over p_t on the
@@ -24,6 +26,14 @@ def reverse_kernels(kernels: Mapping[str, Sequence[ReverseKernel]]) -> Figure:
     Raises:
         TypeError: If it is no mapping from names to lists of reverse kernels.
         ValueError: If there is none.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> law = sg.GaussianMixture([0.5, 0.5], [-1.0, 1.0], stds=0.3)
+        >>> row = [sg.reverse_kernel(path, law, 0.5, dt) for dt in (0.03, 0.1)]
+        >>> figure = sg.plots.reverse_kernels({"VP": row})
+        >>> [axes.get_xlabel() for axes in figure.axes]
+        ['step dt, units of time', 'step dt, units of time']
     """
     expected = "a mapping from names to lists of what reverse_kernel returned"
     check_kind("kernels", kernels, Mapping, expected)

@@ -36,6 +36,13 @@ def paths(path: Trajectory, *, count: int = 40) -> Figure:
 
     Raises:
         ValueError: If states have more than two coordinates.
+
+    Example:
+        >>> rise = sg.ItoProcess(lambda x: 1 + 0 * x, 0.0)
+        >>> path = sg.simulate(rise, torch.zeros(3, 1), [0.0, 0.5, 1.0])
+        >>> figure = sg.plots.paths(path, count=1)
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [0.0, 0.5, 1.0]
     """
     check_kind("path", path, Trajectory, "a Trajectory, as simulate returns it")
     check_count("count", count)
@@ -76,6 +83,12 @@ def samples_2d(samples: Mapping[str, State], data: State) -> Figure:
 
     Returns:
         The figure.
+
+    Example:
+        >>> data = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> figure = sg.plots.samples_2d({"DDIM": torch.zeros(3, 2)}, data)
+        >>> [axes.get_title() for axes in figure.axes]
+        ['data', 'DDIM']
     """
     check_kind("samples", samples, Mapping, "a mapping of names to samples")
     data = as_state("data", data)
@@ -116,6 +129,12 @@ def pareto(curves: _Curves, *, floor: float | None = None, quantity: str) -> Fig
 
     Returns:
         The figure, with both axes logarithmic.
+
+    Example:
+        >>> curves = {"DDIM": [(10, 0.2), (20, 0.1)]}
+        >>> axes = sg.plots.pareto(curves, floor=0.02, quantity="energy distance").axes[0]
+        >>> axes.get_xlabel(), [line.get_label() for line in axes.lines]
+        ('score evaluations per sample (nfe)', ['DDIM', 'floor: exact samples'])
     """
     floor = None if floor is None else as_number("floor", floor)
     figure, panel = _log_log(curves)
@@ -132,6 +151,8 @@ def convergence(
 ) -> Figure:
     """Draw errors against the number of steps, and a line with the slope they should have.
 
+        error ∝ N^slope
+
     Args:
         curves: By name, (steps, error), or with a third number, the standard error of the error,
             which is drawn as a bar.
@@ -141,6 +162,12 @@ def convergence(
 
     Returns:
         The figure, with both axes logarithmic.
+
+    Example:
+        >>> figure = sg.plots.convergence({"Euler": [(10, 0.1), (20, 0.05)]}, slope=-1.0)
+        >>> line = figure.axes[0].lines[1]
+        >>> line.get_label(), f"{line.get_ydata()[1] / line.get_ydata()[0]:.2f}"  # half at 2 N
+        ('slope −1', '0.50')
     """
     slope = as_number("slope", slope)
     figure, panel = _log_log(curves)
@@ -158,6 +185,8 @@ def convergence(
 def histogram(values: Tensor, *, quantity: str) -> Figure:
     """Draw how often a number occurs, and where its mean is, with their standard errors.
 
+        mean = (1/n) Σ_i x_i ± s/√n
+
     Args:
         values: One number for each sample, shape (n,).
         quantity: What the number is, with its unit, for the axis.
@@ -167,6 +196,11 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
 
     Raises:
         ValueError: If values are not one number each, or not all finite.
+
+    Example:
+        >>> figure = sg.plots.histogram(torch.tensor([0.0, 1.0, 2.0, 3.0]), quantity="x")
+        >>> figure.axes[0].get_title()  # s/√n = 1.29/2
+        '4 samples, mean 1.5 ± 0.65'
     """
     values = as_numbers("values", values)
     if values.ndim != 1 or not bool(values.isfinite().all()):
@@ -194,11 +228,19 @@ def histogram(values: Tensor, *, quantity: str) -> Figure:
 def loss_curve(result: TrainResult) -> Figure:
     """Draw the loss of each step, its running mean, and the validation loss.
 
+        losses[k] = (1/n) Σ_i ℓ_i of step k
+
     Args:
-        result: What `train` returned.
+        result: What `train` or `fit` returned, losses of shape (steps,).
 
     Returns:
         The figure.
+
+    Example:
+        >>> losses, validation = torch.tensor([1.0, 0.5]).double(), torch.tensor([0.6]).double()
+        >>> result = sg.TrainResult(losses, torch.tensor([2]), validation, 2, 0)
+        >>> [line.get_label() for line in sg.plots.loss_curve(result).axes[0].lines]
+        ['one step', 'validation', 'weights kept']
     """
     check_kind("result", result, TrainResult, "a TrainResult, as train returns it")
     losses = style.numbers(result.losses)
@@ -229,11 +271,21 @@ def loss_curve(result: TrainResult) -> Figure:
 def loss_by_level(result: LevelLosses) -> Figure:
     """Draw the loss of denoising against the noise level, with two standard errors.
 
+        ℓ(t) = E ‖ε̂(x_t, t) − ε‖²/d
+
     Args:
-        result: What `sdegen.loss_by_level` returned.
+        result: What `sdegen.loss_by_level` returned, losses of shape (levels,).
 
     Returns:
         The figure.
+
+    Example:
+        >>> levels, errors = torch.tensor([0.1, 0.5, 0.9]), torch.full((3,), 0.01)
+        >>> losses, log_snr = torch.tensor([0.9, 0.5, 0.2]), torch.tensor([4.0, 0.0, -4.0])
+        >>> found = sg.LevelLosses(levels, losses, errors, None, None, log_snr)
+        >>> axes = sg.plots.loss_by_level(found).axes[0]
+        >>> [round(float(x), 1) for x in axes.lines[0].get_xdata()]  # log SNR
+        [4.0, 0.0, -4.0]
     """
     check_kind("result", result, LevelLosses, "LevelLosses, as loss_by_level returns them")
     snr = result.log_snr

@@ -18,14 +18,25 @@ _LEAST = 1e-5  # what is drawn of a size on a logarithmic axis
 def score_residuals(result: ScoreResiduals) -> Figure:
     """Draw the error of a score, its factor, its curl and its equation by noise level.
 
+        error = |s − s*|/|s*|,   s ≈ factor · s*
+
     Args:
-        result: What `sdegen.score_residuals` returned.
+        result: What `sdegen.score_residuals` returned, errors of shape (levels,).
 
     Returns:
         The figure: the error of the score over its size on the left, with two standard errors, and
         an arrow down from what it is below by them where it is not told from 0; the factor in the
         middle; curl and what is left of the score Fokker–Planck equation on the right; below them
         what is wrong.
+
+    Example:
+        >>> path = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> law = sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=0.5).noised(path)
+        >>> data = law.mixture.sample(200, rng=0)
+        >>> found = sg.score_residuals(path, law.score, data, times=[0.5, 0.9], rng=0)
+        >>> figure = sg.plots.score_residuals(found)
+        >>> [axes.get_ylabel() for axes in figure.axes][0]
+        '|s − s*|/|s*|, ± 2 standard errors'
     """
     check_kind("result", result, ScoreResiduals, "ScoreResiduals, as score_residuals returns them")
     snr = result.log_snr

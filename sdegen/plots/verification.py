@@ -25,10 +25,12 @@ _NAMED = 8  # numbers of steps that fit on an axis
 def certificate(result: Certificate) -> Figure:
     """Draw a certificate: trajectories and their law at the last time, and every check.
 
+        value/threshold ≤ 1 of a check that passes
+
     One of stored states, without a grid, is drawn by `innovations`.
 
     Args:
-        result: What `certify` returned.
+        result: What `certify` returned, with densities of shape (nodes,).
 
     Returns:
         The figure: densities on the left, each check's value over its threshold on the right, and
@@ -36,6 +38,14 @@ def certificate(result: Certificate) -> Figure:
 
     Raises:
         ValueError: If there is no law in it, as in that of a noising chain.
+
+    Example:
+        >>> ou, grid = sg.OrnsteinUhlenbeck(), sg.Grid(-6.0, 6.0, 60)
+        >>> options = {"solver": sg.EulerMaruyama(20), "trajectories": 300, "rng": 0}
+        >>> result = sg.certify(ou, grid, grid.gaussian(0.0, 0.5), [0.0, 1.0], **options)
+        >>> figure = sg.plots.certificate(result)
+        >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+        ('position x', 'density p(x, t)')
     """
     check_kind("result", result, Certificate, "a Certificate")
     if result.steps is not None:
@@ -88,6 +98,8 @@ def certificate(result: Certificate) -> Figure:
 def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
     """Draw what each cause costs a sampler against its number of steps.
 
+        ‖p_samples − p_data‖ ≤ Σ_i ‖part i‖
+
     Args:
         budgets: What `error_budget` returned, by number of steps N.
 
@@ -97,6 +109,16 @@ def error_budget(budgets: Mapping[int, ErrorBudget]) -> Figure:
 
     Raises:
         ValueError: If there is none.
+
+    Example:
+        >>> x = torch.linspace(-1, 1, 5).double()
+        >>> law = sg.Density(x, torch.full((5,), 0.5).double())
+        >>> from sdegen.verification.budget import ErrorTerm
+        >>> part = ErrorTerm("time discretisation", 0.01, 0.02, 0.0)
+        >>> budget = sg.ErrorBudget((part,), ErrorTerm("whole", 0.01, 0.02, 0.0), (law, law), 1e-7)
+        >>> figure = sg.plots.error_budget({10: budget})
+        >>> [axes.get_ylabel() for axes in figure.axes]
+        ['total variation, from 0 to 1', 'Wasserstein-1, in units of x']
     """
     check_kind("budgets", budgets, Mapping, "a mapping from N to an ErrorBudget")
     if not budgets:

@@ -4,20 +4,17 @@
 NO_EQUATION: dict[str, str] = {
     "Trust": "a table of words",
     "Walls": "a name of version 0.1, which says what to write in its place",
+    "plots.pareto": "it draws points that it is given",
+    "plots.paths": "it draws states as they are",
+    "plots.samples_2d": "it draws samples as they are",
+    "plots.space_time": "it draws a field as it is",
 }
 NO_SHAPES: dict[str, str] = {
     "NoisingTime": "it holds numbers",
     "PriorMismatch": "it holds numbers",
     "Trust": "a table of words",
     "Walls": "a name of version 0.1, which says what to write in its place",
+    "plots.error_budget": "budgets hold numbers",
 }
 
-TO_DO = """
-plots plots.certificate plots.convergence plots.correlation plots.current plots.denoising_strip
-plots.density_and_particles plots.density_gif plots.density_heatmap plots.density_ridge
-plots.displacement plots.error_budget plots.first_passage plots.histogram plots.image_sheet
-plots.innovations plots.loss_by_level plots.loss_curve plots.pareto plots.particles
-plots.particles_gif plots.paths plots.phase_space plots.plane plots.power_spectrum
-plots.radial_distribution plots.relaxation_gif plots.reverse_kernels plots.samples_2d
-plots.score_residuals plots.space_time plots.spectrum plots.stationary plots.survival
-"""
+TO_DO = ""
