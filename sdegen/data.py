@@ -19,6 +19,11 @@ is on average an upper bound for the bits per pixel that the model needs for the
 
 Reference:
     Theis, van den Oord and Bethge 2016, section 3.1, arXiv:1511.01844 (dequantisation).
+
+Example:
+    >>> x = sg.data.checkerboard(20_000, rng=0)
+    >>> f"{x.square().sum(1).mean():.1f}"  # E|x|²
+    '2.0'
 """
 
 import math
@@ -57,8 +62,8 @@ def two_moons(
 
     Each moon with probability ½ and the angle θ uniform on [0, π]:
 
-    (cos θ, sin θ)   or   (1 − cos θ, ½ − sin θ)
-    mean (½, ¼),   E|x − mean|² = 21/16 − 1/π + 2 noise²
+        (cos θ, sin θ)   or   (1 − cos θ, ½ − sin θ)
+        mean (½, ¼),   E|x − mean|² = 21/16 − 1/π + 2 noise²
 
     Args:
         n: Number of points, ≥ 1.
@@ -73,6 +78,11 @@ def two_moons(
     Raises:
         TypeError: If n is not an int.
         ValueError: If n < 1 or noise < 0.
+
+    Example:
+        >>> x = sg.data.two_moons(20_000, rng=0)
+        >>> f"{x.square().sum(1).mean():.1f}"  # after scaling
+        '2.0'
     """
     source = _source(n, noise, rng, "two_moons")
     theta, which = math.pi * _uniform(source, n), _uniform(source, n) < 0.5
@@ -100,6 +110,11 @@ def eight_gaussians(
     Raises:
         TypeError: If n is not an int.
         ValueError: If n < 1 or noise < 0.
+
+    Example:
+        >>> x = sg.data.eight_gaussians(20_000, rng=0)
+        >>> f"{x.square().sum(1).mean():.1f}"  # E|x|², whatever the noise
+        '2.0'
     """
     source = _source(n, noise, rng, "eight_gaussians")
     theta = (8 * _uniform(source, n)).floor() * (math.pi / 4)
@@ -111,8 +126,8 @@ def swiss_roll(
 ) -> State:
     """Draw from a planar roll with Gaussian noise, scaled to mean 0, E|x|² = 2.
 
-    (θ cos θ, θ sin θ)   with θ uniform on [3π/2, 9π/2]
-    mean (2, 2/3π),   E|x − mean|² = 39π²/4 − 4 − 4/9π² + 2 noise²
+        (θ cos θ, θ sin θ)   with θ uniform on [3π/2, 9π/2]
+        mean (2, 2/3π),   E|x − mean|² = 39π²/4 − 4 − 4/9π² + 2 noise²
 
     Args:
         n: Number of points, ≥ 1.
@@ -127,6 +142,11 @@ def swiss_roll(
     Raises:
         TypeError: If n is not an int.
         ValueError: If n < 1 or noise < 0.
+
+    Example:
+        >>> x = sg.data.swiss_roll(20_000, rng=0)
+        >>> f"{x.square().sum(1).mean():.1f}"  # after scaling
+        '2.0'
     """
     source = _source(n, noise, rng, "swiss_roll")
     theta = math.pi * (1.5 + 3 * _uniform(source, n))
@@ -154,6 +174,12 @@ def checkerboard(n: int, *, rng: Rng = None, dtype: Dtype = None, device: Device
     Raises:
         TypeError: If n is not an int.
         ValueError: If n < 1.
+
+    Example:
+        >>> x = sg.data.checkerboard(1000, rng=0)
+        >>> square = ((x + 3**0.5) / (3**0.5 / 2)).long()
+        >>> bool((square.sum(1) % 2 == 0).all())  # dark squares alone
+        True
     """
     source = _source(n, 0.0, rng, "checkerboard")
     x, y = 4 * _uniform(source, n), 2 * _uniform(source, n)
@@ -164,7 +190,7 @@ def checkerboard(n: int, *, rng: Rng = None, dtype: Dtype = None, device: Device
 
 @dataclass(frozen=True)
 class Digits:
-    """Dequantised digits, cut into three sets that share no image.
+    """Dequantised digits, x = 2 (k + u)/17 − 1, cut into three sets that share no image.
 
     Attributes:
         train: Images to learn from, shape (n, 1, 8, 8), in [−1, 1).
@@ -176,6 +202,14 @@ class Digits:
         seed: What to pass as rng to get the same sets and the same noise again.
         bin_width: Width of one of the 17 pixel values in these units, 2/17: what
             `metrics.bits_per_dim` asks for.
+
+    Example:
+        >>> import sklearn
+        >>> digits = sg.data.digits()
+        >>> [len(images) for images in (digits.train, digits.validation, digits.test)]
+        [718, 180, 899]
+        >>> int(sg.data.to_levels(digits.test).max())  # pixel values 0 … 16
+        16
     """
 
     train: Tensor
@@ -192,6 +226,8 @@ def digits(
     *, validation: int = 180, rng: Rng = 0, dtype: Dtype = None, device: Device = "cpu"
 ) -> Digits:
     """Load scikit-learn's handwritten digits, dequantised, as train, validation and test sets.
+
+        x = 2 (k + u)/17 − 1,     k = 0 … 16,  u ~ U[0, 1)
 
     A random half (898) is for training, of which `validation` images are set aside; the other half
     (899) is for tests.
@@ -213,6 +249,14 @@ def digits(
 
     Reference:
         Alpaydin and Kaynak 1998, UCI Machine Learning Repository, doi:10.24432/C50P49.
+
+    Example:
+        >>> import sklearn
+        >>> digits = sg.data.digits(validation=100)
+        >>> len(digits.train), len(digits.validation), len(digits.test)  # 898 − 100, 100, 899
+        (798, 100, 899)
+        >>> bool(digits.train.min() >= -1), bool(digits.train.max() < 1)
+        (True, True)
     """
     scans = needed("sklearn.datasets", "digits", extra="data").load_digits()
     levels = torch.from_numpy(scans.images).to(torch.float64).unsqueeze(1)
@@ -240,7 +284,7 @@ def dequantise(
 ) -> State:
     """Return integers with uniform noise in their bins, on the scale of a unit prior.
 
-    x = 2 (k + u)/levels − 1   in [−1, 1),   u ~ U[0, 1)
+        x = 2 (k + u)/levels − 1   in [−1, 1),   u ~ U[0, 1)
 
     A bin has width 2/levels, so that `metrics.bits_per_dim(log_prob, d, bin_width=2/levels)` is
     −log₂ p(x)/d + log₂(levels/2): on average an upper bound for the bits of the integers, by
@@ -258,6 +302,12 @@ def dequantise(
 
     Reference:
         Theis, van den Oord and Bethge 2016, section 3.1, arXiv:1511.01844.
+
+    Example:
+        >>> k = torch.tensor([[0, 100, 255]])
+        >>> x = sg.data.dequantise(k, rng=0)
+        >>> (256 * (x + 1) / 2).floor().int()
+        tensor([[  0, 100, 255]], dtype=torch.int32)
     """
     check_count("levels", levels)
     if not isinstance(values, Tensor):
@@ -286,7 +336,7 @@ def dequantise(
 
 
 def to_levels(images: State) -> Tensor:
-    """Return pixel values that scaled images stand for: ⌊17 (x + 1)/2⌋, kept within 0 … 16.
+    """Return pixel values that scaled images stand for, k = ⌊17 (x + 1)/2⌋ within 0 … 16.
 
     Args:
         images: Images as in `Digits`, or as generated, shape (batch, *event).
@@ -304,6 +354,8 @@ def to_levels(images: State) -> Tensor:
 def redequantise(images: State, source: Stream) -> State:
     """Draw new noise in the bins of the same pixel values; an `augment` for `train`.
 
+        x = 2 (k + u)/17 − 1,     u ~ U[0, 1)
+
     A model that sees the same noise in every epoch can memorise it, though it is not a property of
     an image.
 
@@ -313,6 +365,13 @@ def redequantise(images: State, source: Stream) -> State:
 
     Returns:
         Images of the same shape.
+
+    Example:
+        >>> from sdegen.core.noise import stream
+        >>> x = sg.data.dequantise(torch.tensor([[3, 16]]), levels=17, rng=0)
+        >>> new = sg.data.redequantise(x, stream(1, "noise"))
+        >>> sg.data.to_levels(new), torch.equal(new, x)
+        (tensor([[ 3, 16]]), False)
     """
     generator = source.generator(images.device)
     u = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)

@@ -7,6 +7,12 @@ is text: it is escaped, never taken as HTML.
 
 A **claim** is a number, the bounds it must lie in, and the verdict that follows from these. The
 head of the report counts the claims that hold and names those that do not.
+
+Example:
+    >>> page = sg.report.Report("Decay", "A particle in a trap.")
+    >>> page.claims([sg.report.Claim("the mean is halved", 0.502, 0.49, 0.51)])
+    >>> "1 of 1" in page.html
+    True
 """
 
 import base64
@@ -31,6 +37,12 @@ class Verdict(NamedTuple):
     Attributes:
         text: The word, with a sign where the colour is not seen.
         holds: Whether it is good.
+
+    Example:
+        >>> page = sg.report.Report("Decay", "A particle in a trap.")
+        >>> page.table([{"solver": "Heun", "order": sg.report.Verdict("✓ 2", True)}])
+        >>> "✓ 2" in page.html
+        True
     """
 
     text: str
@@ -42,7 +54,7 @@ Cell = str | int | float | bool | Verdict | None
 
 @dataclass(frozen=True)
 class Claim:
-    """A number that must lie between two bounds, both included.
+    """A number that must lie between two bounds, both included: low ≤ measured ≤ high.
 
     Attributes:
         claim: What is claimed, in words.
@@ -52,6 +64,11 @@ class Claim:
 
     Raises:
         ValueError: If there is no bound, or low > high.
+
+    Example:
+        >>> claims = [sg.report.Claim("the mean is halved", x, 0.49, 0.51) for x in (0.502, 0.6)]
+        >>> [claim.holds for claim in claims]
+        [True, False]
     """
 
     claim: str
@@ -81,6 +98,12 @@ class Report:
     Args:
         title: Title of the page.
         lead: What this is and how it came about, in a few sentences.
+
+    Example:
+        >>> page = sg.report.Report("Decay <1>", "A particle in a trap.")
+        >>> page.equation("dX = −X dt + dW")
+        >>> "dX = −X dt + dW" in page.html, "Decay &lt;1&gt;" in page.html  # all is text
+        (True, True)
     """
 
     def __init__(self, title: str, lead: str = "") -> None:

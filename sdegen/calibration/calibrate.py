@@ -82,7 +82,7 @@ def calibrate(
 ) -> Calibration:
     """Fit the nodes of a solver, and its coefficients, to one model.
 
-        min over t_1 … t_{N−1}, w of mean_i |x_N(x_i; t, w) − X(x_i)|²,     X the accurate flow
+        (t, w) = argmin mean_i |x_N(x_i; t, w) − X(x_i)|²,     X the flow solved accurately
 
     Args:
         dynamics: The probability flow, ReverseSDE(sde, score, eta=0.0).

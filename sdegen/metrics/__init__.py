@@ -11,6 +11,11 @@ that its cells do not hold (absorbed at a wall) counts as one more cell, "outsid
 beyond the nodes or on the very ends, which is where an absorbing wall keeps those that it took.
 
 A sample that is NaN or infinite is refused, never averaged over.
+
+Example:
+    >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]])
+    >>> sg.metrics.wasserstein_1d(x, y)  # all is carried over 2
+    2.0
 """
 
 from sdegen.metrics.densities import (

@@ -14,7 +14,14 @@ _MASS_TOLERANCE = 1e-6
 
 @runtime_checkable
 class NodalDensity(Protocol):
-    """A one-dimensional density on cells: what the metrics need to know of one."""
+    """A one-dimensional density on cells: what the metrics need to know of one.
+
+    Example:
+        >>> trap = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, cells=100))
+        >>> density = trap.stationary()  # N(0, 1), of this kind
+        >>> f"{density.cdf(torch.tensor(1.0)):.4f} {density.cell_masses.sum():.4f}"
+        '0.8413 1.0000'
+    """
 
     @property
     def x(self) -> Tensor:
@@ -31,7 +38,7 @@ class NodalDensity(Protocol):
 def total_variation(samples: Samples, density: NodalDensity) -> float:
     """Return the total variation between the samples' histogram and a density, cell by cell.
 
-    ½ Σ_i |n_i/n − m_i|   over the cells and "outside"; between 0 and 1
+        TV = ½ Σ_i |n_i/n − m_i|   over the cells and "outside"; between 0 and 1
 
     Args:
         samples: Shape (n, 1).
@@ -42,6 +49,12 @@ def total_variation(samples: Samples, density: NodalDensity) -> float:
 
     Raises:
         ValueError: If samples are not one-dimensional, or not all finite.
+
+    Example:
+        >>> trap = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, cells=100))
+        >>> rest = trap.stationary()
+        >>> f"{sg.metrics.total_variation(torch.full((10, 1), 9.0), rest):.4f}"  # all outside
+        '1.0000'
     """
     check_density(density)
     points = on_line(samples, "samples").to(density.x.device)
@@ -93,7 +106,9 @@ def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
 
 
 def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
-    """Return the Kolmogorov-Smirnov distance sup_x |F_n(x) − F(x)|; the density has mass 1.
+    """Return the Kolmogorov-Smirnov distance of samples from a density of mass 1.
+
+        D = sup_x |F_n(x) − F(x)|
 
     √n times it exceeds 2.470 once in 10⁵ exact sets of samples, 1.949 once in 10³.
 
@@ -107,6 +122,12 @@ def kolmogorov_smirnov(samples: Samples, density: NodalDensity) -> float:
     Raises:
         ValueError: If samples are not one-dimensional or not all finite, or the density's mass is
             not 1.
+
+    Example:
+        >>> trap = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, cells=100))
+        >>> rest = trap.stationary()
+        >>> f"{sg.metrics.kolmogorov_smirnov(torch.zeros(10, 1), rest):.3f}"  # all at the median
+        '0.500'
     """
     points = on_line(samples, "samples").sort().values
     cdf = cdf_at(density, points)

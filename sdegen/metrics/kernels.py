@@ -34,6 +34,8 @@ def mmd(
 ) -> float:
     """Return the unbiased estimate of MMD², from all pairs of different samples.
 
+        MMD² = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y)
+
     Not its root, which has no unbiased estimate. Its floor is that of two halves of the data.
 
     Args:

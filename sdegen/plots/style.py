@@ -198,6 +198,8 @@ def legend_on_top(panel: Axes, columns: int = 3) -> None:
         columns: How many names a row of it has, at most.
     """
     handles, names = panel.get_legend_handles_labels()
+    if not names:
+        return
     columns = min(columns, len(names))
     rows = math.ceil(len(names) / columns)
     height = panel.bbox.height / DPI

@@ -28,6 +28,11 @@ deviation prior_std/√(Σ w_i): scale `sde.prior(…)` by `prior_factor(weights
 Reference:
     Du et al. 2023, sections 3 and 4, arXiv:2302.11552; Liu et al. 2022, arXiv:2206.01714; Ho and
     Salimans 2022, eq. (6), arXiv:2207.12598.
+
+Example:
+    >>> both = sg.composition.product([lambda x, t: -1 - x, lambda x, t: 1 - x])  # N(∓1, 1)
+    >>> both(torch.tensor([[0.5]]), torch.tensor(0.1))  # of N(0, ½): −2 x
+    tensor([[-1.]])
 """
 
 from __future__ import annotations
@@ -56,11 +61,18 @@ LogDensity = Callable[[State, Time], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Return the score of a product of experts, Σ_i w_i s_i(x, t), as `product` returns it.
+    """Return the score of a product of experts, as `product` does, at states (batch, *event).
+
+        s(x, t) = Σ_i w_i s_i(x, t)
 
     Attributes:
         experts: s_i.
         weights: w_i.
+
+    Example:
+        >>> both = sg.composition.product([lambda x, t: -x, lambda x, t: 3 - x], [1.0, 0.5])
+        >>> both.exponent, both(torch.tensor([[1.0]]), torch.tensor(0.5)).item()  # −1 + ½ · 2
+        (1.5, 0.0)
     """
 
     experts: tuple[ScoreFn, ...]
@@ -104,7 +116,9 @@ class Product:
 
 
 def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -> ScoreFn:
-    """Return the score of a product of experts, Σ_i w_i s_i(x, t).
+    """Return the score of a product of experts, at states of shape (batch, *event).
+
+        s(x, t) = Σ_i w_i s_i(x, t)
 
     It is that of the product of the *noised* experts, which is not the noised product: the
     probability flow of it (η = 0) does not end at the product, and collapses where Σ w_i > 1. Of
@@ -135,11 +149,20 @@ def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -
 
 
 def warn_collapse(score: object, stacklevel: int = 3) -> None:
-    """Warn where the probability flow of a product of scores is run.
+    """Warn where the probability flow of a product of scores is run: a `Product` with Σ_i w_i ≠ 1.
 
     Args:
         score: Of the flow; nothing is said unless it is a `Product` with Σ w_i ≠ 1.
         stacklevel: As `warnings.warn` has it.
+
+    Example:
+        >>> import warnings
+        >>> both = sg.composition.product([lambda x, t: -x, lambda x, t: 3 - x])
+        >>> with warnings.catch_warnings(record=True) as told:
+        ...     warnings.simplefilter("always")
+        ...     sg.composition.warn_collapse(both)
+        >>> [word.category.__name__ for word in told]
+        ['AccuracyWarning']
     """
     if isinstance(score, Product) and abs(score.exponent - 1) > IN_FLOAT32:
         warnings.warn(
@@ -153,7 +176,12 @@ def warn_collapse(score: object, stacklevel: int = 3) -> None:
 
 
 def prior_factor(weights: Sequence[float]) -> float:
-    """1/√(Σ w_i): by this the product of priors is narrower than the prior.
+    """Return by what the product of priors is narrower than the prior.
+
+        factor = 1/√(Σ w_i)
+
+    Args:
+        weights: w_i, one for each expert, shape (experts,).
 
     Raises:
         ValueError: If Σ w_i ≤ 0: such a product has no prior.
@@ -172,7 +200,9 @@ def prior_factor(weights: Sequence[float]) -> float:
 
 
 def tempered(score: ScoreFn, beta: float) -> ScoreFn:
-    """Return the score of p_t^β, β s(x, t).
+    """Return the score of a power of a density, at states of shape (batch, *event).
+
+        ∇ log p_t^β = β s(x, t)
 
     Args:
         score: s.
@@ -181,6 +211,10 @@ def tempered(score: ScoreFn, beta: float) -> ScoreFn:
 
     Raises:
         ValueError: If beta is not finite and > 0.
+
+    Example:
+        >>> sg.composition.tempered(lambda x, t: -x, 2.0)(torch.ones(1, 1), torch.tensor(0.5))
+        tensor([[-2.]])
     """
     check_positive("beta", beta)
     return product([score], [beta])
@@ -240,7 +274,9 @@ def mixture(
 
 
 def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> ScoreFn:
-    """Classifier-free guidance, (1 + w) s(x, t | c) − w s(x, t).
+    """Return the score of classifier-free guidance, at states of shape (batch, *event).
+
+        s_w(x, t) = (1 + w) s(x, t | c) − w s(x, t)
 
     The score of p_t(x) p_t(c | x)^{1+w}: w = 0 is the condition as learned, w = −1 none, w > 0
     overstates it, which trades variety for typical samples. Two evaluations of a network a call,

@@ -45,7 +45,9 @@ CONFIG = FitConfig(steps=2_000, batch_size=512, keep="best", validate_every=100)
 
 @dataclass(frozen=True, eq=False)
 class ForceField:
-    """f = D ∇log p of samples, called with states.
+    """The force field of samples, called with states (batch, d).
+
+        f(x) = D ∇log p(x)
 
     Attributes:
         halves: A score of each half of the samples, of states (x − mean)/std.
@@ -53,6 +55,13 @@ class ForceField:
         std: Their standard deviations, shape (d,).
         diffusivity: D, shape (d, d).
         error: Estimated relative error, √(E‖δf‖²/E‖f‖²) under the law of the samples.
+
+    Example:
+        >>> x = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+        >>> quick = sg.FitConfig(steps=20, keep="best", validate_every=10)
+        >>> force = sg.force_field(x, 0.5, config=quick, rng=0)
+        >>> torch.equal(force(x), 0.5 * force.score(x)), len(force.halves)  # D ∇log p, of two fits
+        (True, 2)
     """
 
     halves: tuple[ScoreModel, ScoreModel]

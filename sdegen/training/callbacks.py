@@ -74,7 +74,7 @@ class StepReport:
 
 
 class Callback:
-    """What follows a training: called with a `StepReport` after each step.
+    """What follows a training: called with a `StepReport` after each step, callback(report).
 
     Example:
         >>> class Every(sg.training.Callback):

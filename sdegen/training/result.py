@@ -9,7 +9,7 @@ from sdegen.core.shown import Labelled
 
 @dataclass(frozen=True)
 class TrainResult(Labelled):
-    """How a training went. The weights are in the module.
+    """How a training went: losses[k] = (1/n) Σ_i ℓ_i of step k. The weights are in the module.
 
     Attributes:
         losses: Loss of each step done, shape (steps,), float64; of a score, that of ε̂ = 0 is

@@ -56,7 +56,7 @@ class Law(Protocol):
 
 @dataclass(frozen=True)
 class DivergenceEstimate:
-    """A divergence, and how far it can be trusted.
+    """A divergence of two laws of x, shape (n, d), and how far it can be trusted.
 
         value = D(p, q) ± error
 

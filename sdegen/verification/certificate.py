@@ -82,7 +82,7 @@ _FAR = 100.0  # ends of the grid: moments of what has exploded say nothing
 
 @dataclass(frozen=True)
 class Certificate(Checked):
-    """The checks of a simulation, and what they say.
+    """The checks of a simulation, and what they say; of states of shape (T, batch, *event).
 
     Attributes:
         checks: All of them, in the order from the grid to the trajectories.
@@ -93,6 +93,14 @@ class Certificate(Checked):
         steps: What the noise of stored steps says, where states were judged without a grid.
         diagnosis: Which mistake explains stored steps that failed; None where none did.
         identities: What averages of them say, where that was asked for.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> x0, times = torch.zeros(100, 1), [0.01 * k for k in range(101)]
+        >>> run = sg.simulate(ou, x0, times, rng=0)
+        >>> certificate = sg.certify(ou, path=run)
+        >>> certificate.passed, len(certificate.failed), len(certificate.checks)
+        (True, 0, 14)
     """
 
     checks: tuple[Check, ...]
@@ -141,6 +149,8 @@ def certify(
     diagnose: bool = True,
 ) -> Certificate:
     """Certify trajectories, or a solver, against the laws that their SDE implies.
+
+        X_{k+1} = X_k + f dt + g √dt Z:     Z of stored states is N(0, I), step by step
 
     Without a grid, the states of `path` are judged by the noise of their steps: in any dimension,
     of any simulator, as `read_states` takes them. With a grid, of one dimension, densities are

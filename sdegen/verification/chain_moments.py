@@ -49,6 +49,8 @@ _NOTHING = 1e-18  # relative: a term that changes no digit
 class ChainMoments:
     """The mean and covariance of a chain that a solver makes of linear dynamics, step by step.
 
+        X_{k+1} = A_k X_k + b_k + s_k Z:     m ← A m + b,     C ← A C Aᵀ + s sᵀ
+
     Args:
         dynamics: SDE or chain with a drift that is linear in x, and noise that does not depend on
             it: `LinearSDE`, `OrnsteinUhlenbeck`, `GaussianPath`, a `ReverseSDE` with a linear

@@ -29,6 +29,8 @@ _NEAR = 1e-3  # relative: how near the steps must come to those of a mistake for
 def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate:
     """Certify that a noising chain is a Gaussian path on a grid, without sampling.
 
+        x_k = √ᾱ_k x_0 + √(1 − ᾱ_k) ε of a DDPM chain
+
     Args:
         chain: Dynamics on integer times 0 … N: a DDPM chain, or one of your own.
         sde: What it should be the exact chain of.
@@ -42,6 +44,14 @@ def certify_noising(chain: SDE, sde: GaussianPath, times: Tensor) -> Certificate
 
     Reference:
         Ho, Jain and Abbeel 2020, eq. (4), arXiv:2006.11239.
+
+    Example:
+        >>> vp = sg.VP(sg.LinearBeta(0.1, 20.0))
+        >>> chain = sg.DDPM.discretize(vp, steps=10)
+        >>> sg.certify_noising(chain, vp, chain.times).passed
+        True
+        >>> sg.certify_noising(chain, sg.VP(sg.LinearBeta(0.1, 19.0)), chain.times).passed
+        False
     """
     check_kind(
         "chain", chain, SDE, "dynamics on integer times, such as DDPM.discretize(sde, 1000)"

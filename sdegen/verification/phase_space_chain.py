@@ -55,6 +55,8 @@ _TOLERANCE, _VECTORS, _RESTARTS = 1e-13, 24, 300  # of the density at rest: Arno
 class ChainDensity2D:
     """The density of the chain that BAOAB or OBABO makes of an underdamped particle.
 
+        p_{k+1}(y) = ∫ K(y | x) p_k(x) dx,     y = (position, velocity), K the law of a step
+
     Args:
         dynamics: An `UnderdampedLangevin` with states of shape (batch, 2, 1), without walls.
         grids: Uniform grids of the position and the velocity, at whose ends the density vanishes.

@@ -30,7 +30,9 @@ from sdegen.core.slope_checks import check_seen
 
 
 def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
-    """Return ε(x, t), how far a score is from satisfying the score Fokker–Planck equation.
+    """Return how far a score is from satisfying the score Fokker–Planck equation.
+
+        ε(x, t) = ∂_t s − ∇[½ (∇·(C s) + s·C s) − b·s − ∇·b],     C = G Gᵀ,  b = f − ½ ∇·C
 
     Args:
         score: s(x, t), twice differentiable in x and once in t by autograd.
@@ -46,6 +48,15 @@ def fp_residual(score: ScoreFn, sde: SDE, x: State, t: Time) -> State:
         ValueError: If x has no batch axis, if the score, the drift or a multiplicative noise does
             not depend on x in a way that autograd sees, or the score on t; or if a diagonal g
             mixes coordinates.
+
+    Example:
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=2**0.5)
+        >>> x = torch.tensor([[1.0]], dtype=torch.float64)
+        >>> variance = lambda t: 1 + torch.exp(-2 * t)  # of a start N(0, 2)
+        >>> right, wrong = lambda x, t: -x / variance(t), lambda x, t: -x / (2 * variance(t))
+        >>> t = torch.tensor(0.5)
+        >>> [abs(sg.fp_residual(s, ou, x, t).item()) < 1e-9 for s in (right, wrong)]
+        [True, False]
     """
     x = check_state(x, name="x")
     at = as_time(t).detach().to(x)

@@ -72,6 +72,8 @@ def step_bias(
 ) -> StepBias:
     """Return how much averages ⟨φ⟩ of a simulation are off because of its step dt.
 
+        ⟨φ⟩_dt = ⟨φ⟩_0 + C dtᵖ + O(dtᵖ⁺¹)
+
     Two questions: averages at rest, of a `path` whose states are starts; or at the time t, from
     x0. Chains at dt, dt/2 and dt/4 are walked on one Brownian path for each trajectory.
 

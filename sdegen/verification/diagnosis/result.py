@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Cause:
     """A mistake that was fitted to the steps of stored states.
 
+        log_odds = log p(states | mistake)/p(states | belief) − what fitted numbers cost
+
     Attributes:
         name: The class of mistakes that have this law.
         kind: What it is a mistake of, such as "drift", "noise" or "boundary".
@@ -18,6 +20,15 @@ class Cause:
         value: A number that was fitted, or that the mistake consists of; None where there is none.
         error: Standard error of that number; None where it was not fitted.
         same_as: Other mistakes of the table that have the same law in these states.
+
+    Example:
+        >>> noisy = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.2)  # should have been 1.0
+        >>> x0, times = torch.zeros(100, 1), [0.01 * k for k in range(101)]
+        >>> states = sg.simulate(noisy, x0, times, rng=0).states
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> cause = sg.certify(ou, path=states, dt=0.01).diagnosis.causes[0]
+        >>> cause.kind, f"{cause.value:.1f}"  # as much stronger
+        ('noise', '1.2')
     """
 
     name: str
@@ -35,7 +46,9 @@ class Cause:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Which mistake explains stored states that do not follow what is believed.
+    """Which mistake explains stored states (T, batch, *event) that do not follow what is believed.
+
+        odds = p(states | likeliest mistake)/p(states | next one)
 
     Attributes:
         named: The class of mistakes that explains them; None where none of the table does.
@@ -43,6 +56,15 @@ class Diagnosis:
             10 where the cause leaves something unexplained.
         causes: The likeliest causes, in order.
         sentence: The diagnosis in words.
+
+    Example:
+        >>> noisy = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.2)  # should have been 1.0
+        >>> x0, times = torch.zeros(100, 1), [0.01 * k for k in range(101)]
+        >>> states = sg.simulate(noisy, x0, times, rng=0).states
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> diagnosis = sg.certify(ou, path=states, dt=0.01).diagnosis
+        >>> diagnosis.named
+        'noise variance by a factor'
     """
 
     named: str | None

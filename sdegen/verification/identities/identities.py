@@ -65,6 +65,8 @@ def identities(
 ) -> Identities:
     """Return what averages of stored states say of the SDE that they should follow.
 
+        d⟨h⟩/dt = ⟨L h⟩,  0 at rest,     L h = f·∇h + ½ C:∇∇h,  C = G Gᵀ
+
     Args:
         sde: What they should follow.
         path: Stored states, as `read_states` takes them.

@@ -41,6 +41,8 @@ class BiasAt:
 class StepBias(Labelled):
     """How much of averages is due to the step, with intervals.
 
+        A(dt) = A(0) + C dtᵖ + O(dtᵖ⁺¹)
+
     Printed, it is a sentence for each observable.
 
     Attributes:
@@ -55,6 +57,12 @@ class StepBias(Labelled):
         steps: Steps of dt that each took, those included that were left out at first.
         confidence: How often the intervals hold the bias.
         seed: What to pass as rng to get the same bits again.
+
+    Example:
+        >>> decay, x0 = sg.ItoProcess(lambda x: -x, 0.0), torch.ones(1, 1, dtype=torch.float64)
+        >>> bias = sg.step_bias(decay, {"x": lambda x: x[:, 0]}, dt=0.1, x0=x0, t=1.0)
+        >>> f"{bias.average['x']:.4f} {bias.extrapolated['x']:.4f}"  # 0.9¹⁰, and e⁻¹ = 0.3679
+        '0.3487 0.3679'
     """
 
     dt: float

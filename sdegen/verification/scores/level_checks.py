@@ -19,10 +19,20 @@ _SURE = 2.0  # standard errors by which curl and equation must be beyond their l
 class ScoreLimits:
     """What is allowed of a score, however sure it is.
 
+        |s − s*| ≤ error |s*|,     ‖½ (J − Jᵀ)‖ ≤ curl ‖J‖,     J of shape (d, d)
+
     Args:
         error: |s − s*| over |s*|, root mean squares.
         curl: Antisymmetric part of the Jacobian over the whole, in Frobenius' norm.
         equation: What is left of the score Fokker–Planck equation over the size of its terms.
+
+    Example:
+        >>> vp, z = sg.VP(sg.LinearBeta(0.1, 20.0)), (torch.arange(500.0) + 0.5) / 500
+        >>> x = torch.special.ndtri(z)[:, None]  # N(0, 1)
+        >>> wrong = lambda x, t: -1.05 * x  # 5 % too large
+        >>> loose = sg.ScoreLimits(error=0.1, equation=0.2)
+        >>> sg.score_residuals(vp, wrong, x, levels=2, limits=loose, rng=0).passed
+        True
     """
 
     error: float = 0.02
