@@ -60,10 +60,14 @@ class Desk:
         )  # fmt: skip
         self._runs[page] = run
         shown = {
-            "event": run.event, "frames": run.setting.frames, "end": float(run.times[-1]),
-            "times": run.times[:: run.setting.stride].numpy(), "notes": run.notes,
-            "solver": type(run.solver).__name__, "steps": len(run.times) - 1,
-        }  # fmt: skip
+            "event": run.event,
+            "phase space": run.sde.phase_space,
+            "frames": run.setting.frames,
+            "end": float(run.times[-1]),
+            "times": run.times[:: run.setting.stride].numpy(),
+            "notes": run.notes,
+            "solver": type(run.solver).__name__,
+        }
         if run.on_line:
             shown |= {"x": run.grid.nodes.numpy(), "view": (run.low, run.high)}
         return shown | {"picture": run.picture()}

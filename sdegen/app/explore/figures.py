@@ -147,7 +147,9 @@ class Plane:
     def __init__(self, started: dict[str, Any]) -> None:
         self.particles = ColumnDataSource({"x": [], "y": []}, name="particles")
         self.axes = (0, 1)
-        self.plane = _figure(640, 430, "x1", "x2", x_range=(-1, 1), y_range=(-1, 1))
+        pair = started["phase space"] and started["picture"]["states"].shape[1] == 2
+        across, up = ("x1: position", "x2: velocity") if pair else ("x1", "x2")
+        self.plane = _figure(640, 430, across, up, x_range=(-1, 1), y_range=(-1, 1))
         self.plane.scatter(
             "x", "y", source=self.particles, marker="square", size=2, line_color=None,
             fill_color=ORANGE, fill_alpha=0.6,

@@ -212,7 +212,7 @@ class Page:
             left.append(
                 Div(text=f"<span class=dim>{note}</span>", width=235, stylesheets=[_STYLE])
             )
-        if not on_line and started["event"] != (2,):
+        if started["picture"]["states"].shape[1] > 2:
             left.insert(0, self._choice(started))
         middle = [*self._figures.roots, self._readings, self._told]
         right = [*self._beside.roots, self._exact] if on_line else []

@@ -45,9 +45,10 @@ def _in_space(run: Run) -> str:
     """Return the part of a program of several coordinates."""
     s = run.setting
     shape = ", ".join(map(str, (s.particles, *run.event)))
+    rest = f"x0[:, 1] -= {s.mean!r}  # velocities start about 0\n" if run.sde.phase_space else ""
     return f"""generator = torch.Generator().manual_seed({s.seed})
 x0 = {s.mean!r} + {s.std!r} * torch.randn(({shape}), generator=generator)
-{_times(run)}
+{rest}{_times(run)}
 path = sg.simulate(
     sde, x0, times, solver=sg.{_solver_word(s, run)}(), rng={s.seed}, on_nonfinite="freeze"
 )

@@ -33,7 +33,7 @@ from sdegen.observables.passages import step_noise, touches
 
 FLOOR, RARE = math.sqrt(math.pi / 2) * math.log(2), 1.949  # of √n times the distance
 BINS, CELLS, FRAMES = 60, 400, 200
-_FEW = 256  # trajectories that are simulated beforehand, so that what is wrong is said
+_FEW, _FIRST = 256, 100  # trajectories and steps that are taken beforehand, to say what is wrong
 _SEEN = 2e-3  # of a density's peak: below it there is nothing to see
 SOLVERS = {
     "euler-maruyama": "EulerMaruyama",
@@ -51,7 +51,7 @@ class Setting:
 
     Args:
         parameters: Of the SDE, by name.
-        mean: Where the particles start, in every coordinate.
+        mean: Where the particles start, in every coordinate but velocities, which start about 0.
         std: Standard deviation of their start.
         dt: Step.
         level: Whose passage is watched, on a line.
@@ -125,8 +125,8 @@ class Run:
         self.x = start_of(self)
         # all checks of a simulation, and its estimate of what the steps cost
         sg.simulate(
-            self.sde, self.x[:_FEW], self.times, solver=self.solver, rng=setting.seed,
-            keep_path=False, on_nonfinite="freeze", threads=1,
+            self.sde, self.x[:_FEW], self.times[: _FIRST + 1], solver=self.solver,
+            rng=setting.seed, keep_path=False, on_nonfinite="freeze", threads=1,
         )  # fmt: skip
         if self.on_line:
             begin: Any = setting.mean if setting.std == 0 else self.start
@@ -263,7 +263,10 @@ def start_of(run: Run) -> Tensor:
     generator = torch.Generator().manual_seed(setting.seed)
     if not run.on_line:
         z = torch.randn((setting.particles, *run.event), generator=generator)
-        return setting.mean + setting.std * z
+        x = setting.mean + setting.std * z
+        if run.sde.phase_space:
+            x[:, 1] -= setting.mean  # velocities start about 0
+        return x
     if setting.std == 0:
         return torch.full((setting.particles, 1), setting.mean)
     uniform = torch.rand(setting.particles, generator=generator, dtype=torch.float64)

@@ -22,7 +22,7 @@ def reading_table(readings: dict[str, float], found: dict[str, Any]) -> str:
         ]
         return f"{head}{_table(['', 'mean', 'variance'], rows)}" + (
             "<span class=dim>Of several coordinates the page has particles and moments, and no "
-            "density: FokkerPlanck2D solves for one of two coordinates, outside this page.</span>"
+            "density; a program can ask FokkerPlanck2D for that of two.</span>"
         )
     lines: list[tuple[str, ...]] = [
         (

@@ -44,6 +44,7 @@ well = sg.Langevin(sg.DoubleWell(quartic=0.25, quadratic=0.5), temperature=0.3)
 opaque = sg.ItoProcess(lambda x: -x, 0.5)
 moving = sg.ItoProcess(lambda x, t: torch.sin(t) - x, 0.5)
 free = sg.BrownianMotion(1.0)
+damped = sg.UnderdampedLangevin(lambda x: x**2 / 2, friction=1.0)
 plane = sg.ItoProcess(lambda x: torch.stack([-x[:, 0], -2 * x[:, 1]], 1), 0.5)
 '''
 
@@ -161,7 +162,7 @@ def test_of_several_coordinates_there_are_moments(own):
         assert readings[f"mean of x{j}"] == pytest.approx(exact, abs=5 * error)
 
 
-@pytest.mark.parametrize("name", [None, "ou", "plane"])
+@pytest.mark.parametrize("name", [None, "ou", "plane", "damped"])
 def test_a_program_prints_the_numbers_of_the_page(own, tmp_path, capsys, name):
     reference = None if name is None else f"own_explored.py:{name}"
     config = ExploreConfig(reference, particles=400, steps=60)
@@ -175,7 +176,7 @@ def test_a_program_prints_the_numbers_of_the_page(own, tmp_path, capsys, name):
     runpy.run_path(str(tmp_path / file))
     out = capsys.readouterr().out
     assert "t = 0.4, 400 particles" in out
-    if name == "plane":
+    if name in ("plane", "damped"):
         assert f"x2: mean = {readings['mean of x2']:.6g}, " in out
         return
     assert f"mean = {readings['mean']:.6g}, of the density {readings['exact mean']:.6g}" in out
