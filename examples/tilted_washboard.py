@@ -4,7 +4,7 @@
 dX = (2 cos X + F) dt + √(2D) dW, D = 1/2, slides down a slope: X ≈ v t ± √(2 D_eff t). From the
 density on one period the solver finds v and D_eff; two integrals give them exactly ("solver": its
 error; Reimann et al. 2001); an ensemble on the line has them with standard errors. Near F = 2,
-where the barriers vanish, D_eff is more than twice D. It prints, in 5 s of one core::
+where the barriers vanish, D_eff is more than twice D. It prints, in 6 s of one core::
 
     F = 0.5: v 0.0098 ± 0.0010, exact 0.0106; D_eff 0.0314 ± 0.0015, exact 0.0332; solver 2e-14
     F = 1: v 0.0917 ± 0.0025, exact 0.0956; D_eff 0.2496 ± 0.0115, exact 0.2723; solver 9e-16
