@@ -149,6 +149,13 @@ def draw(rows, dims):
             _save(f"samplers_{part}_flow", curves, "distance to the network's flow, rms")
 
 
+def redraw():
+    """Draw the pictures from what is stored."""
+    rows = {part: found["rows"] for part, found in json.loads(ALL.read_text()).items()}
+    dims = dict.fromkeys(r["dimensions"] for r in rows["flow"] + rows["calibrated"])
+    draw({part: [] for part in PARTS} | rows, list(dims))
+
+
 def _curves(rows, what, wanted):
     """The least error at each count by kind: ours, calibrated, each library."""
     curves = {}

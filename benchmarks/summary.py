@@ -333,6 +333,19 @@ def answers_about_errors():
         "local order at N = 1000: "
         + ", ".join(f"{row['sampler']} {row['local order']:.3g}" for row in at_end),
     )
+    told = [
+        row[f"{kind} agrees"]
+        for row in rows_of("solver_costs", "orders")
+        for kind in ("strong", "weak")
+    ]
+    yield (
+        "solver_costs",
+        "what error has which solver for how many evaluations?",
+        "exact solutions; declared orders",
+        f"of {len(told)} orders read off {told.count('yes')} are as declared, "
+        f"{told.count('more')} higher, {told.count('no')} lower, "
+        f"{told.count('not told')} not told from noise",
+    )
 
 
 def overview():

@@ -16,6 +16,7 @@ import math
 import torch
 
 import sdegen as sg
+from benchmarks.lookup import rows_of
 from benchmarks.record import RESULTS, write
 from sdegen.verification.chain import ChainDensity
 from sdegen.verification.distances import total_variation
@@ -54,7 +55,7 @@ def main(quick=False):
     """Prints and records the table, and draws it."""
     grid = sg.Grid(-12.0, 12.0, cells=720)
     numbers = (10, 20) if quick else (10, 20, 50, 100, 200, 500, 1000)
-    rows, curves = [], {}
+    rows = []
     for name in SAMPLERS:
         before = None
         for n in numbers:
@@ -69,15 +70,22 @@ def main(quick=False):
                     "total variation": tv,
                 }
             )
-            curves.setdefault(name, []).append((n, square))
             before = (n, square)
             local = "" if order is None else f"{order:6.3f}"
             print(f"{name:26s} {n:5d} {square:10.3e} {local:>6s} {tv:10.3e}", flush=True)
     write("weak_error", {"weak error of samplers, exact law of the chain": rows}, quick)
     if not quick:
-        figure = sg.plots.convergence(curves, slope=-1, quantity="error of E x²")
-        figure.savefig(RESULTS / "weak_error.png")
+        redraw()
     return rows
+
+
+def redraw():
+    """Draw the picture from what is stored."""
+    curves = {}
+    for row in rows_of("weak_error", "weak error"):
+        curves.setdefault(row["sampler"], []).append((row["N"], row["error of E x²"]))
+    figure = sg.plots.convergence(curves, slope=-1, quantity="error of E x², no sampling noise")
+    figure.savefig(RESULTS / "weak_error.png")
 
 
 if __name__ == "__main__":

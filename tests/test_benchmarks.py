@@ -1,5 +1,6 @@
 """The benchmarks run, count what they say they count, and make the page that is committed."""
 
+import math
 import re
 import warnings
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from benchmarks import (
     one_data_set_all_models,
     peers,
     random_problems,
+    solver_costs,
     step_bias,
     table,
     time_grids,
@@ -138,6 +140,51 @@ def test_peers_with_channels_have_one_noise(problem):
         mine, peer = getattr(problem, ours), getattr(problem, theirs)(np)(x.numpy())
         mine = mine(x) if callable(mine) else mine
         torch.testing.assert_close(torch.as_tensor(peer), mine)
+
+
+@pytest.mark.parametrize("problem", solver_costs.PROBLEMS, ids=lambda p: p.name)
+def test_solvers_tend_to_the_formula_that_they_are_compared_with(problem):
+    """At 8 times the steps errors are 8^order times smaller, of 4,000 paths, within a fifth."""
+    named = {row.solver.partition("(")[0]: row for row in sg.which_solver(problem.sde).rows}
+    fitting = {
+        name
+        for name, row in named.items()
+        if row.evaluations and getattr(row.orders, problem.declared)
+    }
+    solvers = solver_costs.solvers_of(problem)
+    assert {name.partition(",")[0] for name in solvers} == fitting
+    with torch.no_grad():
+        few, many = (solver_costs.batch(problem, n, 4_000, seed=n) for n in (8, 64))
+    for name, solver in solvers.items():
+        _, strong = getattr(solver.orders, problem.declared)
+        fallen = math.log(float(few[name][0].mean() / many[name][0].mean()) ** 0.5) / math.log(8)
+        assert fallen > strong - 0.2, name
+    # of Euler, of order ½ in two problems, it is not more
+    assert float(many["EulerMaruyama"][0].mean()) ** 0.5 > 1e-3
+
+
+def test_orders_that_are_read_off_are_those_of_the_errors():
+    """Errors 3/N^p with standard errors of 1 %; what is lost in its noise is left out."""
+    rows = [
+        {
+            "problem": solver_costs.ANY, "solver": "DRI1", "steps": n, "strong error": 3 / n**0.5,
+            "± strong": 0.03 / n**0.5, "weak error": 3 / n**2 if n < 40 else 1.0,
+            "± weak": 0.03 / n**2 if n < 40 else 1.0,
+        }
+        for n in (4, 8, 16, 32, 64)
+    ]  # fmt: skip
+    (row,) = solver_costs.orders(rows)
+    assert row["strong order"] == pytest.approx(0.5)
+    assert row["weak order"] == pytest.approx(2.0)
+    # of three points a factor of two apart, each known to 1 %: 0.01/(√2 log 2)
+    assert row["± of strong"] == pytest.approx(0.01 / (2**0.5 * math.log(2)))
+    assert row["strong agrees"] == row["weak agrees"] == "yes"
+    assert [solver_costs._agrees(p, 0.01, 1.0) for p in (0.8, 1.1, 1.3, None)] == [
+        "no",
+        "yes",
+        "more",
+        "not told",
+    ]
 
 
 @pytest.mark.slow

@@ -179,6 +179,8 @@ def convergence(
     panel.plot(
         ends, height * ends**slope, color=style.GREY, lw=style.THIN, ls=style.DASHED, label=text
     )
+    low, high = panel.get_ylim()
+    panel.set_ylim(min(low, 0.5 * height * float((ends**slope).min())), high)
     return _labelled(figure, panel, across, quantity)
 
 
