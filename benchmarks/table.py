@@ -198,10 +198,10 @@ distance of whole states. All rows, not the best alone, are in `results/all/samp
     "solver_costs": """**What is compared.** The solvers of `which_solver()` that take any
 equation, on three whose solution is a formula of the Brownian path; all walk the same paths, and
 the formula too. A row's errors have the standard errors of its trajectories, of which there are
-the more the fewer the steps. "more" is an order above the declared one, which is the least of all equations:
-SRA's is 2 where the drift is linear, DRI1's stages are of order 3 for the drift, and the
-others are of a few large steps, where errors still fall faster than in the end. TorchSDE declares
-no cost, and is not here.
+the more the fewer the steps. "more" is an order above the declared one, which is the least of all
+equations: SRA's is 2 where the drift is linear, DRI1's stages are of order 3 for the drift, and
+the others are of a few large steps, where errors still fall faster than in the end. TorchSDE
+declares no cost, and is not here.
 """,
     "time_grids": """**What is compared.** Six paths, of σ/α from 10⁻⁴ … 10⁻² to 10² … 10³,
 times mixtures in 2, 16 and 64 dimensions, times data of standard deviation 1 and 1/4; exact
