@@ -5,6 +5,9 @@ claims, and written whole. The file holds its pictures and its style and asks fo
 that it can be sent to somebody who was not there. It contains no script. Everything that comes in
 is text: it is escaped, never taken as HTML.
 
+Numbers of one column of a table stand with their decimal points below each other. A `Measured`
+number stands with its error, both rounded to the error's second digit.
+
 A **claim** is a number, the bounds it must lie in, and the verdict that follows from these. The
 head of the report counts the claims that hold and names those that do not.
 
@@ -22,34 +25,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from sdegen.app.report_table import Cell, Measured, Verdict, cell, column, number, table
 from sdegen.storage import atomic_write
 
-__all__ = ["Cell", "Claim", "Report", "Verdict"]
-
-
-class Verdict(NamedTuple):
-    """A word that is good or bad, in a cell of a table.
-
-    Attributes:
-        text: The word, with a sign where the colour is not seen.
-        holds: Whether it is good.
-
-    Example:
-        >>> page = sg.report.Report("Decay", "A particle in a trap.")
-        >>> page.table([{"solver": "Heun", "order": sg.report.Verdict("✓ 2", True)}])
-        >>> "✓ 2" in page.html
-        True
-    """
-
-    text: str
-    holds: bool
-
-
-Cell = str | int | float | bool | Verdict | None
+__all__ = ["Cell", "Claim", "Measured", "Report", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -136,8 +118,8 @@ class Report:
         """Add a table.
 
         Args:
-            rows: Rows, all with the same keys, which head the columns. Numbers are rounded to four
-                digits, None is a dash.
+            rows: Rows, all with the same keys, which head the columns. Numbers have four
+                significant digits, or as many as their error has meaning for; None is a dash.
             caption: What the table shows.
 
         Raises:
@@ -152,8 +134,9 @@ class Report:
                     f"all rows of a table must have the columns {keys}, but row {i} has "
                     f"{list(row)}."
                 )
-        cells = [[_cell(row[key]) for key in keys] for row in rows]
-        self._body.append(_table([escape(key) for key in keys], cells, caption))
+        columns = [column([row[key] for row in rows]) for key in keys]
+        cells = [list(row) for row in zip(*columns, strict=True)]
+        self._body.append(table([escape(key) for key in keys], cells, caption))
 
     def claims(self, claims: Sequence[Claim], caption: str = "") -> None:
         """Add a table of claims with their verdicts, which the head of the report counts.
@@ -171,20 +154,31 @@ class Report:
         cells = [
             [
                 f"<td>{escape(claim.claim)}</td>",
-                _cell(claim.measured),
+                cell(claim.measured),
                 f'<td class="number">{_bounds(claim)}</td>',
-                _cell(_SIGNS[claim.holds]),
+                cell(_SIGNS[claim.holds]),
             ]
             for claim in claims
         ]
-        self._body.append(_table(["claim", "measured", "required", "verdict"], cells, caption))
+        self._body.append(table(["claim", "measured", "required", "verdict"], cells, caption))
 
-    def figure(self, picture: Figure | bytes | str | Path, caption: str) -> None:
+    def take_away(self, sentence: str, *, holds: bool = True) -> None:
+        """Add the sentence to take away; where it was not shown, the page says so before it."""
+        head, kind = ("Take away", "holds") if holds else ("Not shown in this run", "fails")
+        self._body.append(
+            f'<p class="summary {kind}"><strong>{head}:</strong> '
+            f"{escape(' '.join(sentence.split()))}</p>"
+        )
+
+    def figure(
+        self, picture: Figure | bytes | str | Path, caption: str, *, sharp: bool = False
+    ) -> None:
         """Add a picture; the file will hold it.
 
         Args:
             picture: A matplotlib figure, or a PNG or GIF as bytes or by its path.
             caption: What is to be seen; also what is read out where pictures are not shown.
+            sharp: Whether it is shown pixel by pixel, never shrunk nor smoothed.
 
         Raises:
             ValueError: If bytes or file are neither PNG nor GIF.
@@ -193,8 +187,9 @@ class Report:
         content = _image(picture)
         kind = _kind(content)
         source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        kind = " class=sharp" if sharp else ""
         self._body.append(
-            f'<figure><img src="{source}" alt="{escape(caption)}">'
+            f'<figure{kind}><img src="{source}" alt="{escape(caption)}">'
             f"<figcaption>{escape(caption)}</figcaption></figure>"
         )
 
@@ -240,61 +235,13 @@ class Report:
         return "\n".join(parts)
 
 
-def _number(value: float) -> str:
-    """Format a number with four digits as HTML: 1.235·10⁻⁷ with a true superscript.
-
-    >>> _number(0.000000123456)
-    '1.235·10<sup>−7</sup>'
-    >>> _number(12345)
-    '12,345'
-    """
-    if isinstance(value, int):
-        return f"{value:,}".replace("-", "−")
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "∞" if value > 0 else "−∞"
-    mantissa, _, exponent = f"{value:.4g}".partition("e")
-    mantissa = mantissa.replace("-", "−")
-    if not exponent:
-        return mantissa
-    power = f"10<sup>{int(exponent)}</sup>".replace("-", "−")
-    return power if mantissa == "1" else f"{mantissa}·{power}"
-
-
 def _bounds(claim: Claim) -> str:
     """Format the bounds of a claim as HTML."""
     if claim.low == -math.inf:
-        return f"≤ {_number(claim.high)}"
+        return f"≤ {number(claim.high)}"
     if claim.high == math.inf:
-        return f"≥ {_number(claim.low)}"
-    return f"{_number(claim.low)} … {_number(claim.high)}"
-
-
-def _cell(value: Cell) -> str:
-    """Format a table cell; numbers are aligned to the right."""
-    if value is None:
-        return '<td class="number">–</td>'
-    if isinstance(value, Verdict):
-        return f'<td class="{"holds" if value.holds else "fails"}">{escape(value.text)}</td>'
-    if isinstance(value, bool):
-        return f"<td>{'yes' if value else 'no'}</td>"
-    if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
-    return f'<td class="number">{_number(value)}</td>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Format a table from cells of HTML; headings of numbers are aligned to the right."""
-    numeric = [all('class="number"' in row[i] for row in rows) for i in range(len(heads))]
-    head = "".join(
-        f'<th scope="col"{" class=number" if right else ""}>{text}</th>'
-        for text, right in zip(heads, numeric, strict=True)
-    )
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    title = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="wide"><table>{title}<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+        return f"≥ {number(claim.low)}"
+    return f"{number(claim.low)} … {number(claim.high)}"
 
 
 def _image(picture: Figure | bytes | str | Path) -> bytes:
@@ -334,13 +281,16 @@ margin: 2.8rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 .equation { font: 1rem/1.7 "DejaVu Sans Mono", Menlo, Consolas, monospace; background: var(--band);
 padding: .7rem 1rem; overflow-x: auto; border-radius: 4px; } .wide { overflow-x: auto; margin:
 1.1rem 0; } table { border-collapse: collapse; font-size: .93rem; font-variant-numeric:
-tabular-nums; } caption { text-align: left; color: var(--soft); padding-bottom: .4rem; } th, td {
+tabular-nums; } caption { text-align: left; color: var(--soft); padding-bottom: .4rem; }
+caption div { max-width: 44rem; } th, td {
 padding: .32rem .9rem .32rem .2rem; text-align: left; border-bottom: 1px solid var(--line);
 vertical-align: top; } th { font-weight: 600; border-bottom: 2px solid var(--soft); } .number {
 text-align: right; white-space: nowrap; } sup { line-height: 0; font-size: .72em; } td.holds {
 color: var(--good); white-space: nowrap; } td.fails { color: var(--bad); font-weight: 700;
 white-space: nowrap; } figure { margin: 1.4rem 0; } figure img { max-width: 100%; height: auto;
 background: #fff; border-radius: 4px; padding: .5rem; box-sizing: border-box; border: 1px solid
-var(--line); } figcaption { color: var(--soft); font-size: .93rem; max-width: 44rem; } @media print
+var(--line); } figure.sharp { overflow-x: auto; } figure.sharp img { max-width: none; padding: 0;
+border: 0; border-radius: 0; image-rendering: pixelated; } figcaption { color:
+var(--soft); font-size: .93rem; max-width: 44rem; } @media print
 { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 """

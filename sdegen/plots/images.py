@@ -19,9 +19,9 @@ from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.plots import style
 
-_WIDTH = 860  # of a picture in pixels, about; a page shows so many without shrinking it
+_WIDTH = 880  # of a picture in pixels, about; a page shows so many without shrinking it
 _SCALE = "pixels: white is −1 or less, black 1 or more"
-_MARGIN, _GAP, _HEAD, _FOOT, _LINE = 4, 16, 30, 30, 22  # in pixels; a line of text is 22 high
+_MARGIN, _GAP, _HEAD, _FOOT, _LINE = 2, 12, 30, 30, 22  # in pixels; a line of text is 22 high
 
 
 def image_sheet(images: Mapping[str, State], *, rows: int = 8, columns: int = 8) -> Figure:

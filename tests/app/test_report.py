@@ -12,6 +12,7 @@ from PIL import Image
 import sdegen as sg
 
 Claim, Report = sg.report.Claim, sg.report.Report
+Measured = sg.report.Measured
 
 VOID = {"meta", "img"}
 
@@ -112,6 +113,53 @@ def test_numbers_are_readable(value, shown):
     report = Report("t")
     report.table([{"a": value}])
     assert Page(report.html).tables == [[["a"], [shown]]]
+
+
+def test_numbers_of_a_column_stand_with_their_points_below_each_other():
+    """Spaces as wide as digits take the places of decimals that a number does not have."""
+    report = Report("t")
+    report.table([{"a": v, "n": 3} for v in (0.0125, 12.3, 123.456, -1.5, 1e-7, 12345.6, None)])
+    rows = [row[0] for row in Page(report.html).tables[0][1:]]
+    assert [text.rstrip("\u2007\u2008") for text in rows] == [
+        "0.01250", "12.30", "123.5", "−1.500", "10−7", "12,346", "–",
+    ]  # fmt: skip
+    plain = [text for text in rows if "10−7" not in text and "–" not in text]
+    after = [
+        len(text) - (text.find(".") if "." in text else text.find("\u2008")) for text in plain
+    ]
+    assert set(after) == {6}  # the point and five places, of digits or as wide
+
+
+def test_measured_numbers_have_two_digits_of_their_error():
+    report = Report("t")
+    pairs = [(4.2564, 0.0311), (130.314, 1.846), (-2.5, math.nan), (0.1, 0.0)]
+    report.table([{"a": Measured(*pair), "b": Measured(1.0, None)} for pair in pairs])
+    rows = Page(report.html).tables[0][1:]
+    assert [row[0].replace("\u2007", "").replace("\u2008", "") for row in rows] == [
+        "4.256 ± 0.031", "130.3 ± 1.8", "−2.5000", "0.1000 ± 0.0000",
+    ]  # fmt: skip
+    assert [row[1] for row in rows] == 4 * ["1.0000"]
+    starts = {row[0].find(" ± ") - row[0].find(".") for row in rows[:2]}
+    assert len(starts) == 1
+
+
+def test_what_was_not_shown_is_not_told_as_shown():
+    report = Report("t")
+    report.take_away("the <law>\n  is right")
+    report.take_away("digits are sharp", holds=False)
+    shown, not_shown = Page(report.html).texts["p"]
+    assert shown == "Take away: the <law> is right"
+    assert not_shown == "Not shown in this run: digits are sharp"
+    assert 'class="summary fails"' in report.html
+
+
+def test_a_sharp_picture_is_neither_shrunk_nor_smoothed():
+    report = Report("t")
+    report.figure(_png(), "c", sharp=True)
+    assert "<figure class=sharp><img " in report.html
+    rules = report.html.partition("figure.sharp img {")[2].partition("}")[0]
+    assert "max-width: none" in rules
+    assert "image-rendering: pixelated" in rules
 
 
 def test_superscripts_are_superscripts():

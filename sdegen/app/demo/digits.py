@@ -20,8 +20,9 @@ distance of its samples to the nearest training image is held against that of th
 divergence, beside what the Gaussian with the mean and covariance of the training images needs.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,6 +31,7 @@ from tqdm import tqdm
 
 from sdegen import metrics
 from sdegen.app.demo.routes import Route, ancestral, ddim, dopri5, heun, reverse_sde, torch_sde
+from sdegen.core.noise import stream
 from sdegen.core.shapes import State
 from sdegen.core.trajectory import Trajectory
 from sdegen.data import Digits, digits, redequantise
@@ -45,6 +47,8 @@ from sdegen.score.parameterization import VPrediction
 from sdegen.score.training import train
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.training.result import TrainResult
+
+_HALVINGS = 10  # of real digits, to see how far a floor scatters
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,9 @@ class Run:
         sliced_wasserstein: Sliced W2 to the test images.
         energy: Energy distance to the test images.
         validation_energy: Energy distance to the validation images, by which a route is chosen.
+        sliced_wasserstein_error: Standard error of that mean over the sets, likewise the others.
+        energy_error: Of the energy distance.
+        validation_energy_error: Of that to the validation images.
     """
 
     route: Route
@@ -117,6 +124,9 @@ class Run:
     sliced_wasserstein: float
     energy: float
     validation_energy: float
+    sliced_wasserstein_error: float
+    energy_error: float
+    validation_energy_error: float
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,8 @@ class Likelihoods:
         mean: Mean over the images.
         standard_error: Of that mean, probes included.
         gaussian: Mean that a Gaussian with the training data's mean and covariance needs.
+        gaussian_error: Standard error of that mean.
+        saved_error: Standard error of the mean difference of the two, image by image.
         images: How many.
         nfe: Evaluations of the score.
         seconds: Wall time.
@@ -135,6 +147,8 @@ class Likelihoods:
     mean: float
     standard_error: float
     gaussian: float
+    gaussian_error: float
+    saved_error: float
     images: int
     nfe: int
     seconds: float
@@ -151,6 +165,8 @@ class Generation:
         training_seconds: Wall time of the training.
         floor_energy: Energy distance of the learning half to the test half.
         floor_sliced_wasserstein: Sliced W2 of the same.
+        halvings: Energy distance and sliced W2 of random halves of the same digits, one row each:
+            how far the floor would be off with another split.
         runs: All routes.
         chosen: The one that was nearest to the validation images.
         energies: Energy distance of the chosen route to the test images, one for each seed.
@@ -168,6 +184,7 @@ class Generation:
     training_seconds: float
     floor_energy: float
     floor_sliced_wasserstein: float
+    halvings: Tensor
     runs: tuple[Run, ...]
     chosen: Run
     energies: tuple[float, ...]
@@ -237,6 +254,7 @@ def generate(effort: Effort = FULL, *, seed: int = 0, progress: bool = False) ->
         training_seconds=training_seconds,
         floor_energy=metrics.energy_distance(learning, test),
         floor_sliced_wasserstein=metrics.sliced_wasserstein(learning, test),
+        halvings=_halvings(torch.cat([learning, test]), seed),
         runs=tuple(runs),
         chosen=chosen,
         energies=tuple(metrics.energy_distance(samples, test) for samples in sets),
@@ -254,17 +272,37 @@ def _judged(
 ) -> Run:
     """Measure the distances of a route's sets of samples, each the mean over the sets."""
 
-    def mean(distance: Callable[[Tensor, Tensor], float], to: Tensor) -> float:
-        return sum(distance(samples, to) for samples in sets) / len(sets)
+    def mean(distance: Callable[[Tensor, Tensor], float], to: Tensor) -> tuple[float, float]:
+        return mean_and_error([distance(samples, to) for samples in sets])
 
+    sliced, sliced_error = mean(metrics.sliced_wasserstein, test)
+    energy, energy_error = mean(metrics.energy_distance, test)
+    chosen_by, its_error = mean(metrics.energy_distance, validation)
     return Run(
-        route=route,
-        nfe=nfe,
-        seconds=seconds,
-        sliced_wasserstein=mean(metrics.sliced_wasserstein, test),
-        energy=mean(metrics.energy_distance, test),
-        validation_energy=mean(metrics.energy_distance, validation),
+        route, nfe, seconds, sliced, energy, chosen_by, sliced_error, energy_error, its_error
     )
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean of repeats, and its standard error: their deviation over √repeats.
+
+    >>> mean_and_error([1.0, 2.0, 3.0])
+    (2.0, 0.5773502691896258)
+    """
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n < 2:
+        return mean, math.nan
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
+
+
+def _halvings(real: State, seed: int) -> Tensor:
+    """Return the distances of random halves of real images, shape (halvings, 2)."""
+    found = []
+    for k in range(_HALVINGS):
+        order = stream(seed, f"demo halving {k}").normal((len(real),)).argsort()
+        halves = real[order].tensor_split(2)
+        found.append([metrics.energy_distance(*halves), metrics.sliced_wasserstein(*halves)])
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _nearest_of(samples: Tensor, reference: Tensor) -> Tensor:
@@ -284,10 +322,13 @@ def _likelihoods(
     )  # fmt: skip
     seconds = time.perf_counter() - started
     bits = likelihood.bits_per_dim(images.bin_width)
+    gaussian = _gaussian_bits(images, some)
     return Likelihoods(
         mean=float(bits.mean()),
         standard_error=float(bits.std()) / count**0.5,
-        gaussian=float(_gaussian_bits(images, some).mean()),
+        gaussian=float(gaussian.mean()),
+        gaussian_error=float(gaussian.std()) / count**0.5,
+        saved_error=float((gaussian - bits).std()) / count**0.5,
         images=count,
         nfe=likelihood.nfe,
         seconds=seconds,

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from sdegen import plots
 from sdegen.app.demo.ddpm import FIT_FROM, Comparison
-from sdegen.app.demo.digits import Generation
+from sdegen.app.demo.digits import Generation, mean_and_error
 from sdegen.app.demo.physics import Relaxation
 from sdegen.app.demo.record import Record
-from sdegen.app.report import Cell, Claim
+from sdegen.app.demo.routes import DDPM_VARIANCE
+from sdegen.app.report import Cell, Claim, Measured
+from sdegen.plots.ticks import scientific
 
 
 def narrate_physics(record: Record, act: Relaxation) -> None:
@@ -33,27 +35,47 @@ def narrate_physics(record: Record, act: Relaxation) -> None:
         ({act.density_seconds:.2f} s). All start in the left well; noise carries them over the
         barrier.
 
-        Even exact samples, {n:,} of them counted into cells, differ from their own density: they
-        show a total variation (half the summed difference of counts and probabilities) that is
-        known in closed form, the sampling floor. Particles and density agree where the measured
-        distance is no larger than that, but for its own fluctuations. To show that the comparison
+        What a floor is: the distance that a perfect answer shows, since what it is measured with
+        is not perfect. Here even exact samples, {n:,} of them counted into cells, differ from
+        their own density: they show a total variation (half the summed difference of counts and
+        probabilities) that is known in closed form, the sampling floor, and which scatters from
+        one set of exact samples to the next by the ± beside it. Particles and density agree where
+        the measured distance is as large as that, but for its scatter. To show that the comparison
         can fail, the density was also solved with a mistake in it, D = g² for g²/2: the last
         column."""
     )
     record.table(
         "double_well",
         "time | total variation | sampling floor | ratio | with the mistake",
-        [(a.time, a.total_variation, a.floor, a.ratio, a.mistaken / a.floor) for a in pairs],
-        f"{n:,} particles against the Fokker–Planck density; the last two columns in floors",
+        [
+            (
+                a.time,
+                a.total_variation,
+                Measured(a.floor, a.spread),
+                Measured(a.ratio, a.spread / a.floor),
+                Measured(a.mistaken / a.floor, a.spread / a.floor),
+            )
+            for a in pairs
+        ],
+        f"{n:,} particles against the Fokker–Planck density; the last two columns in floors, ± "
+        "is the standard deviation of as many exact samples",
     )
     times = ", ".join(f"{a.time:g}" for a in pairs)
     right = "double well: particles against their density, total variation in floors, the largest"
     wrong = "double well: the same against a density with a planted factor of two, the smallest"
     still = "double well: stationary density against Boltzmann's at the same nodes, L1 distance"
-    record.claims(
+    claims = (
         Claim(f"{right} at t = {times}", max(a.ratio for a in pairs), high=1.3),
         Claim(wrong, min(a.mistaken / a.floor for a in pairs), low=3.0),
         Claim(still, act.boltzmann_error, high=1e-10),
+    )
+    record.claims(*claims)
+    report.take_away(
+        f"""One function of x gave {n:,} trajectories and a density, and they are the same law: no
+        further apart than exact samples of it ({max(a.ratio for a in pairs):.2f} floors at most),
+        while a lost factor of two stands {min(a.mistaken / a.floor for a in pairs):.0f} floors
+        away or more.""",
+        holds=all(claim.holds for claim in claims),
     )
     _picture_wells(record, act)
 
@@ -105,12 +127,14 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
         image the digits are, in {act.training_seconds:.0f} s; kept are the weights of step
         {act.training.selected_step:,}, the best on the validation images.
 
-        With this one score noise was turned into digits by six routes: DDPM's own chain, the
-        reverse SDE by two libraries, and the noise-free probability flow by three methods. How
+        With this one score noise was turned into digits by six routes: DDPM's own chain, whose
+        steps have the {DDPM_VARIANCE} variance βₖ σₖ₋₁²/σₖ², the reverse SDE by two libraries,
+        and the noise-free probability flow by three methods. How
         good they are is told by two distances between {len(act.samples)} generated digits and as
         many test digits. Neither is zero between real digits: the first row is the distance
         between the two halves of the real data, the floor, which is what a perfect generator would
-        show."""
+        show. Other halves of the same digits would be a little nearer or further: the ± of that
+        row is the standard deviation over {len(act.halvings)} random halvings."""
     )
     _tabulate_routes(record, act)
     _narrate_route(record, act)
@@ -121,33 +145,45 @@ flow          dX = [−½ β X − ½ β ∇log pₜ(X)] dt               t: 1 �
 def _tabulate_routes(record: Record, act: Generation) -> None:
     """Tabulate what each route costs and how near its digits come."""
     floor = act.floor_energy
-    halves = (act.floor_sliced_wasserstein, floor, 1.0, None)
+    scatter, sliced_scatter = act.halvings.std(0).tolist()
+    halves = (
+        Measured(act.floor_sliced_wasserstein, sliced_scatter),
+        Measured(floor, scatter),
+        Measured(1.0, scatter / floor),
+        None,
+    )
     rows: list[tuple[Cell, ...]] = [("real digits: the floor", "two halves", None, None, *halves)]
     for run in act.runs:
-        cost = (run.route.name, run.route.setting, run.nfe, round(run.seconds, 2))
-        distances = (run.sliced_wasserstein, run.energy, run.energy / floor)
-        rows.append((*cost, *distances, run.validation_energy))
+        cost = (run.route.name, run.route.setting, run.nfe, run.seconds)
+        distances = (
+            Measured(run.sliced_wasserstein, run.sliced_wasserstein_error),
+            Measured(run.energy, run.energy_error),
+            Measured(run.energy / floor, run.energy_error / floor),
+            Measured(run.validation_energy, run.validation_energy_error),
+        )
+        rows.append((*cost, *distances))
     record.table(
         "routes",
         "route | setting | evaluations | seconds | sliced W2 | energy distance | in floors "
         "| to validation",
         rows,
         "Evaluations of the score, seconds for a set of samples, distances to the test digits, "
-        f"means over {len(act.energies)} seeds; the last column, the energy distance to the "
-        "validation digits, chooses the route",
+        f"means over {len(act.energies)} seeds ± their standard errors; the last column, the "
+        "energy distance to the validation digits, chooses the route",
     )
 
 
 def _narrate_route(record: Record, act: Generation) -> None:
     """Narrate which route was chosen, and what its digits are worth."""
     chosen, floor = act.chosen.route, act.floor_energy
+    near, near_error = mean_and_error(act.nearests)
     record.report.text(
         f"""Nearest to the validation digits was: {chosen.name}, {chosen.setting}. Its energy
         distance to the test digits is, in floors and seed by seed,
         {", ".join(f"{e / floor:.2f}" for e in act.energies)}. A generator that had
         learned its training images by heart would do as well. So the distance of its digits to the
-        nearest training image, {act.nearest:.3f} on average, is held against that of the test
-        digits, {act.nearest_test:.3f}."""
+        nearest training image, {near:.3f} ± {near_error:.3f} on average over the seeds, is held
+        against that of the test digits, {act.nearest_test:.3f}."""
     )
     record.table(
         "chosen_route",
@@ -161,10 +197,20 @@ def _narrate_route(record: Record, act: Generation) -> None:
     energy = f"digits: energy distance to test digits in floors, mean of {len(act.energies)} seeds"
     nearest = "digits: distance to the nearest training image, relative to that of test digits"
     bits = "digits: bits per pixel saved on test digits, against a Gaussian fitted to the training"
-    record.claims(
+    saved = act.likelihoods.gaussian - act.likelihoods.mean
+    claims = (
         Claim(energy, act.energy / floor, high=2.0),
         Claim(nearest, act.nearest / act.nearest_test, low=0.9),
-        Claim(f"{bits} digits", act.likelihoods.gaussian - act.likelihoods.mean, low=0.0),
+        Claim(f"{bits} digits", saved, low=0.0),
+    )
+    record.claims(*claims)
+    record.report.take_away(
+        f"""One learned score is sampled by six routes, and its digits are real ones to within
+        {act.energy / floor:.2f} ± {act.chosen.energy_error / floor:.2f} floors in the energy
+        distance (1 is perfect), without being the training images; the same score says how
+        likely an image is, in {scientific(saved, 3)} ± {act.likelihoods.saved_error:.2f} bits per
+        pixel less than a Gaussian.""",
+        holds=all(claim.holds for claim in claims),
     )
 
 
@@ -175,21 +221,26 @@ def _picture_digits(record: Record, act: Generation, test: Tensor) -> None:
         "digits",
         plots.image_sheet(sheets | {"nearest training images": act.models_of}),
         "Real digits, generated digits, and for each generated one, at the same place, the "
-        "training image that is nearest to it.",
+        "training image that is nearest to it. Each of the 8 × 8 pixels is a square of one grey.",
+        sharp=True,
     )
     record.figure(
         "noise_to_digits",
         plots.denoising_strip(act.strip),
         "Noise becomes digits: a row is one trajectory of the reverse SDE, a column one time.",
+        sharp=True,
     )
-    curves: dict[str, list[tuple[float, float]]] = {}  # evaluations and distance of each route
+    # evaluations and distance of each route, with its standard error
+    curves: dict[str, list[tuple[float, ...]]] = {}
     for run in act.runs:
-        curves.setdefault(run.route.name, []).append((run.nfe, run.energy))
+        point = (run.nfe, run.energy, run.energy_error)
+        curves.setdefault(run.route.name, []).append(point)
     quantity = "energy distance to test digits"
     record.figure(
         "routes",
         plots.pareto(curves, floor=act.floor_energy, quantity=quantity),
-        "What a sample costs and what it is worth, route by route.",
+        "What a sample costs and what it is worth, route by route; bars are standard errors over "
+        f"{len(act.energies)} seeds, the floor is the distance of two halves of the real digits.",
     )
 
 
@@ -199,20 +250,29 @@ def _narrate_likelihood(record: Record, act: Generation) -> None:
     record.report.text(
         f"""The flow also gives the density of an image. On {likely.images} test images it takes
         {likely.mean:.3f} ± {likely.standard_error:.3f} bits per pixel to write them down with this
-        model ({likely.nfe} evaluations, {likely.seconds:.0f} s), {likely.gaussian:.3f} with a
-        Gaussian of the training images' mean and covariance, and log₂ 17 = {math.log2(17):.3f}
-        without any model."""
+        model ({likely.nfe} evaluations, {likely.seconds:.0f} s), {likely.gaussian:.3f} ±
+        {likely.gaussian_error:.3f} with a Gaussian of the training images' mean and covariance,
+        and log₂ 17 = {math.log2(17):.3f} without any model."""
     )
     record.table(
         "likelihood",
-        "images | bits per pixel | standard error | Gaussian | no model",
-        [(likely.images, likely.mean, likely.standard_error, likely.gaussian, math.log2(17))],
-        "Test likelihood along the probability flow",
+        "images | bits per pixel | Gaussian | saved | no model",
+        [
+            (
+                likely.images,
+                Measured(likely.mean, likely.standard_error),
+                Measured(likely.gaussian, likely.gaussian_error),
+                Measured(likely.gaussian - likely.mean, likely.saved_error),
+                math.log2(17),
+            )
+        ],
+        "Test likelihood along the probability flow; ± is the standard error over the images, of "
+        "what is saved that of the differences, image by image",
     )
     record.figure(
         "training",
         plots.loss_curve(act.training),
-        "The loss of each training step, and on validation digits.",
+        "The loss of each training step, its running mean, and the loss on validation digits.",
     )
 
 
@@ -232,7 +292,8 @@ reverse SDE   x ← x + Δt [½ β x + β ∇log pₜ(x)] + √(β Δt) z
         the score is known exactly; both samplers walk the same grid from the same N(0, 1) down to
         the same last time. Their laws are not estimated from samples: the density after N steps
         follows by quadrature from the steps, which are Gaussian, so that nothing below is random.
-        The distance is W1, the area between two distribution functions.
+        The distance is W1, the area between two distribution functions. So the floor is 0 here,
+        and no number has a statistical error.
 
         In the forward direction there is no gap at all: the products of 1 − βₖ are the squared
         signal of the SDE. Backward the step's noise s matters. DDPM offers two: s² = βₖ, and the
@@ -254,11 +315,20 @@ def _claim_slopes(record: Record, act: Comparison) -> None:
     signal = "DDPM: products of 1 − βₖ against the squared signal of the SDE, relative, largest"
     slope = f"DDPM: slope of the gap from N = {FIT_FROM} on, variance"
     lost = "DDPM: probability that the quadrature lost, largest over all chains"
-    record.claims(
+    claims = (
         Claim(signal, act.forward_error, high=1e-12),
         Claim(f"{slope} β", act.beta_slope, low=-1.05, high=-0.95),
         Claim(f"{slope} of the posterior", act.posterior_slope, low=-0.99, high=-0.87),
         Claim(lost, act.mass_error, high=1e-5),
+    )
+    record.claims(*claims)
+    last = act.gaps[-1]
+    record.report.take_away(
+        f"""DDPM is the VP-SDE in steps: forward exactly, backward up to about 1/N. At N =
+        {last.steps:,} its law is {scientific(last.beta)} from that of the reverse SDE with
+        variance β, and {scientific(last.posterior)} with the posterior's: a difference of steps,
+        not of models.""",
+        holds=all(claim.holds for claim in claims),
     )
     record.report.text(
         f"""With s² = βₖ both steps agree up to Δt² everywhere, and the gap falls as 1/N: a slope

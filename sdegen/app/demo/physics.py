@@ -13,6 +13,7 @@ fluctuation around the floor and the bias O(Δt) of Euler-Maruyama. That the com
 shown by a planted mistake: the density solved with D = g², a factor of two that is easily lost.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,12 +49,14 @@ class Agreement:
         time: t.
         total_variation: Between the particles' histogram over the grid's cells and the density.
         floor: The total variation that as many exact samples show on average.
+        spread: Standard deviation of the total variation of as many exact samples.
         mistaken: Between the particles and the density solved with D = g², the planted mistake.
     """
 
     time: float
     total_variation: float
     floor: float
+    spread: float
     mistaken: float
 
     @property
@@ -134,7 +137,8 @@ def relax(
         distance = total_variation(path.states[k], density.at(k))
         floor = total_variation_floor(density.at(k), trajectories)
         wrongly = total_variation(path.states[k], mistaken.at(k))
-        agreements.append(Agreement(t, distance, floor, wrongly))
+        spread = floor_spread(density.at(k), trajectories)
+        agreements.append(Agreement(t, distance, floor, spread, wrongly))
     well, x = DoubleWell(quartic=0.25, quadratic=0.5), grid.nodes[:, None]
     boltzmann = well.log_prob(x, temperature=NOISE**2 / 2).exp()
     difference = (stationary.p - boltzmann).abs()
@@ -150,6 +154,22 @@ def relax(
         simulation_seconds=simulated - started,
         density_seconds=solved - simulated,
     )
+
+
+def floor_spread(density: Density, n: int) -> float:
+    """Return the standard deviation of the total variation of n exact samples.
+
+    It is ½ Σ |c_i/n − m_i| over cells of mass m_i, whose terms are absolute values of numbers that
+    are nearly normal, of variance v_i = m_i (1 − m_i)/n, and nearly independent:
+
+        std² ≈ ¼ Σ v_i (1 − 2/π)
+
+    Args:
+        density: The density, whose cells are counted.
+        n: Number of samples.
+    """
+    m = density.cell_masses
+    return 0.5 * float(((1 - 2 / math.pi) * (m * (1 - m)).sum() / n).sqrt())
 
 
 def _force(x: State) -> State:

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from sdegen.app.report import Cell, Claim, Report
+from sdegen.app.report import Cell, Claim, Measured, Report
 from sdegen.app.runs import write_metrics
 
 
@@ -31,19 +31,23 @@ class Record:
         self._claims: list[dict[str, Any]] = []
 
     def table(self, name: str, columns: str, rows: Sequence[Sequence[Cell]], caption: str) -> None:
-        """Add a table; `name` is its key in metrics.json, headings are between bars."""
-        self._tables[name] = [dict(zip(columns.split(" | "), row, strict=True)) for row in rows]
-        self.report.table(self._tables[name], caption)
+        """Add a table; `name` is its key in metrics.json, headings are between bars.
+
+        There a measured number has its error under its heading and " ±".
+        """
+        table = [dict(zip(columns.split(" | "), row, strict=True)) for row in rows]
+        self.report.table(table, caption)
+        self._tables[name] = [_as_numbers(row) for row in table]
 
     def claims(self, *claims: Claim) -> None:
         """Add claims, each with what was measured, what was required, and the verdict."""
         self._claims += [{**dataclasses.asdict(c), "holds": c.holds} for c in claims]
         self.report.claims(claims)
 
-    def figure(self, name: str, figure: Figure, caption: str) -> None:
+    def figure(self, name: str, figure: Figure, caption: str, *, sharp: bool = False) -> None:
         """Add a picture, and keep it as name.png."""
         figure.savefig(self.folder / f"{name}.png")
-        self.report.figure(self.folder / f"{name}.png", caption)
+        self.report.figure(self.folder / f"{name}.png", caption, sharp=sharp)
 
     def film(self, name: str, caption: str) -> None:
         """Add name.gif, which is in the folder already."""
@@ -61,3 +65,14 @@ class Record:
         path = self.folder / "report.html"
         self.report.write(path)
         return path
+
+
+def _as_numbers(row: dict[str, Cell]) -> dict[str, Cell]:
+    """Return a row with two entries for each measured number."""
+    flat: dict[str, Cell] = {}
+    for name, cell in row.items():
+        if isinstance(cell, Measured):
+            flat |= {name: cell.value, f"{name} ±": cell.error}
+        else:
+            flat[name] = cell
+    return flat

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from sdegen.solvers.heun import Heun
 from sdegen.solvers.torch_diffeq import TorchDiffEq
 from sdegen.solvers.torch_sde import TorchSDE
 
+DDPM_VARIANCE: Literal["posterior"] = "posterior"  # βₖ σₖ₋₁²/σₖ²
 _Setup = tuple[SDE, Tensor, Solver]
 
 
@@ -46,14 +48,14 @@ class Route:
 
 
 def ancestral(steps: int) -> Route:
-    """Return the chain of DDPM itself."""
+    """Return the chain of DDPM itself, whose steps have the variance of the posterior."""
 
     def setup(model: ScoreModel) -> _Setup:
         chain = DDPM.discretize(model.path, times=timesteps.quadratic(model.path, steps))
         countdown = torch.arange(steps, -1, -1, dtype=torch.float64)
-        return chain.reverse(model.score), countdown, EulerMaruyama()
+        return chain.reverse(model.score, DDPM_VARIANCE), countdown, EulerMaruyama()
 
-    return Route("DDPM ancestral", f"{steps} steps", setup)
+    return Route("DDPM ancestral", f"{steps} steps, {DDPM_VARIANCE} variance", setup)
 
 
 def reverse(name: str, solver: Solver, steps: int, eta: float) -> Route:

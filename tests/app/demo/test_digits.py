@@ -92,6 +92,13 @@ def test_what_is_measured(found):
     assert found.chosen == min(found.runs, key=lambda run: run.validation_energy)
     assert found.energies[0] == sg.metrics.energy_distance(found.samples, test)
     assert found.nearests[0] == sg.metrics.nearest_distance(found.samples, found.data.train)
+    chosen = found.chosen
+    spread = torch.tensor(found.energies, dtype=torch.float64).std() / len(found.energies) ** 0.5
+    assert chosen.energy == pytest.approx(found.energy)
+    assert chosen.energy_error == pytest.approx(float(spread))
+    # halves of the real digits: the floor is one of them, within five of their deviations
+    mean, scatter = found.halvings[:, 0].mean(), found.halvings[:, 0].std()
+    assert abs(found.floor_energy - float(mean)) < 5 * float(scatter)
     # learned a little: nearer to the digits than the noise it came from
     noise = sg.VP(sg.LinearBeta(0.1, 20.0)).prior((len(test), 1, 8, 8), rng=0)
     assert found.energy < 0.2 * sg.metrics.energy_distance(noise, test)

@@ -1,6 +1,7 @@
 """The demonstration, rehearsed: report, numbers and pictures are all there and agree."""
 
 import base64
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -66,6 +67,19 @@ def test_report_holds_every_picture_that_is_beside_it(run):
     beside = {(p.suffix[1:], p.read_bytes()) for p in folder.glob("*.[pg][ni][gf]")}
     assert held == beside
     assert (folder / "relaxation.gif").read_bytes().count(b"\x21\xf9\x04") > 50  # frames
+
+
+def test_each_act_has_a_sentence_to_take_away_and_says_what_was_used(run):
+    _, path, metrics = run
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", path.read_text()))
+    assert text.count("Take away:") + text.count("Not shown in this run:") == 3
+    assert "What a floor is: the distance that a perfect answer shows" in text
+    assert "DDPM's own chain, whose steps have the posterior variance" in html.unescape(text)
+    assert "posterior variance" in metrics["routes"][1]["setting"]
+    for row in metrics["routes"][1:]:  # spreads of all routes, of each distance
+        for name in ("sliced W2", "energy distance", "in floors", "to validation"):
+            assert 0 < row[f"{name} ±"] < row[name]
+    assert all(row["sampling floor ±"] > 0 for row in metrics["double_well"])
 
 
 def test_metrics_have_every_table_and_claim(run):
