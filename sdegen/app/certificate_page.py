@@ -17,8 +17,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from sdegen import plots
-from sdegen.app.report import Cell, Report, Verdict
+from sdegen.app.report import Cell, Measured, Report, Verdict
 from sdegen.core.requests import check_kind
+from sdegen.plots.ticks import scientific
 from sdegen.storage import atomic_write
 from sdegen.verification.certificate import Certificate
 from sdegen.verification.check import Check
@@ -114,7 +115,8 @@ def certificate_page(certificate: Certificate, picture: bytes | None = None) -> 
     page.table([{name: row[name] for name in columns} for row in rows], _about(certificate))
     if "judged" in record:
         page.section("What was judged")
-        page.table(_judged(record))
+        # words and numbers in one column: all as words, from one edge
+        page.table([{"what": r["what"], "value": _in_words(r[""])} for r in _judged(record)])
     page.section("Made by")
     page.table([{"what": name, "version": str(v)} for name, v in record["versions"].items()])
     return page
@@ -135,8 +137,7 @@ def _add_diagnosis(page: Report, diagnosis: dict[str, Any]) -> None:
         rows.append(
             {
                 "cause": " or ".join([cause["name"], *cause["same_as"]]),
-                "number": cause["value"],
-                "± standard error": cause["error"],
+                "number ± standard error": _with_error(cause["value"], cause["error"]),
                 "log₁₀ odds against what is believed": log_odds and log_odds / math.log(10),
             }
         )
@@ -144,6 +145,11 @@ def _add_diagnosis(page: Report, diagnosis: dict[str, Any]) -> None:
         page.section("Diagnosis")
         caption = "The likeliest of the usual mistakes, each refitted as a model of its own."
         page.table(rows, caption)
+
+
+def _with_error(value: float | None, error: float | None) -> Cell:
+    """Return a number with its standard error, where there is one."""
+    return value if value is None or error is None else Measured(value, error)
 
 
 def _caption(certificate: Certificate) -> str:
@@ -190,6 +196,15 @@ def _row(check: Check) -> dict[str, Cell]:
 def _known(value: float) -> float | None:
     """Return a number; None for NaN."""
     return None if math.isnan(value) else value
+
+
+def _in_words(value: Cell) -> str:
+    """Return a number or a word as a word."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return scientific(value, 3) if isinstance(value, float) else str(value)
 
 
 def _judged(record: dict[str, Any]) -> list[dict[str, Cell]]:

@@ -77,9 +77,9 @@ def _decimals(measured: Measured) -> int:
 
 def column(values: Sequence[Cell]) -> list[str]:
     """Format the cells of one column, with decimal points below each other."""
-    measured = [v for v in values if isinstance(v, Measured)]
-    if measured:
-        widest = max(map(_decimals, measured))
+    if any(isinstance(v, Measured) for v in values):
+        values = [Measured(v, None) if isinstance(v, float) else v for v in values]
+        widest = max(_decimals(v) for v in values if isinstance(v, Measured))
         return [_measured(v, widest) if isinstance(v, Measured) else cell(v) for v in values]
     numbers = [v for v in values if isinstance(v, float) and math.isfinite(v)]
     if len(values) < 2 or not any(v != int(v) for v in numbers):
