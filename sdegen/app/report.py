@@ -163,7 +163,18 @@ class Report:
         self._body.append(table(["claim", "measured", "required", "verdict"], cells, caption))
 
     def take_away(self, sentence: str, *, holds: bool = True) -> None:
-        """Add the sentence to take away; where it was not shown, the page says so before it."""
+        """Add the sentence to take away; where it was not shown, the page says so before it.
+
+        Args:
+            sentence: What was found, in one sentence.
+            holds: Whether this run shows it.
+
+        Example:
+            >>> page = sg.report.Report("Decay", "A particle in a trap.")
+            >>> page.take_away("The particle comes to rest.")
+            >>> "<strong>Take away:</strong> The particle" in page.html
+            True
+        """
         head, kind = ("Take away", "holds") if holds else ("Not shown in this run", "fails")
         self._body.append(
             f'<p class="summary {kind}"><strong>{head}:</strong> '

@@ -34,6 +34,12 @@ class Measured(NamedTuple):
     Attributes:
         value: The number.
         error: Its standard error, or what the table's caption says; None where there is none.
+
+    Example:
+        >>> page = sg.report.Report("Decay", "A particle in a trap.")
+        >>> page.table([{"solver": "Heun", "mean": sg.report.Measured(0.51234, 0.0121)}])
+        >>> "0.512 ± 0.012" in page.html
+        True
     """
 
     value: float
