@@ -5,7 +5,6 @@ error or a warning of Python in one of them fails the build. Equations are Unico
 loaded from elsewhere when a page is read.
 """
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -42,6 +41,8 @@ extensions = [
     "benchmark_pages",
 ]
 root_doc = "index"
+# a shape such as Float[Tensor, "steps"] is taken for a name that several classes have
+suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]
 
 # pages of Markdown
@@ -111,13 +112,3 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "nord",
 }
-
-
-class _Awaited(logging.Filter):
-    """A section may wait for its pages."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "toctree glob pattern" not in str(record.msg)
-
-
-logging.getLogger("sphinx.sphinx.directives.other").addFilter(_Awaited())
