@@ -3,7 +3,9 @@
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -294,3 +296,22 @@ def test_methods_are_the_same_everywhere():
         for kind in _classes():
             assert inspect.getattr_static(kind, name) is inspect.getattr_static(Labelled, name)
     assert isinstance(simulated().to_dataframe(), pandas.DataFrame)
+
+
+SAID_OTHERWISE = {"Ensemble", "TrainResult", "Trajectory", "SolverTable"}
+
+
+def test_the_page_of_tables_lists_the_columns_of_every_kind(kinds):
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text()
+    items = re.findall(r"^- \*\*(.+?)\*\*: (.+?)(?=^- |\Z)", page, re.MULTILINE | re.DOTALL)
+    listed = {
+        name: [column.strip() for column in " ".join(text.split()).split(",")]
+        for names, text in items
+        for name in names.split(", ")
+    }
+    for name, result in kinds.items():
+        if name == "Certificate on a grid":
+            continue
+        assert name in listed, name
+        if name not in SAID_OTHERWISE:
+            assert listed[name] == list(result.to_dataframe()), name
