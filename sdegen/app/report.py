@@ -291,10 +291,10 @@ margin: 2.8rem 0 .6rem; padding-top: .6rem; border-top: 1px solid var(--line); }
 .summary.fails { border-color: var(--bad); } nav ol { margin: .8rem 0; padding-left: 1.4rem; }
 .equation { font: 1rem/1.7 "DejaVu Sans Mono", Menlo, Consolas, monospace; background: var(--band);
 padding: .7rem 1rem; overflow-x: auto; border-radius: 4px; } .wide { overflow-x: auto; margin:
-1.1rem 0; } table { border-collapse: collapse; font-size: .93rem; font-variant-numeric:
+1.1rem 0; } table { border-collapse: collapse; font-size: .88rem; font-variant-numeric:
 tabular-nums; } caption { text-align: left; color: var(--soft); padding-bottom: .4rem; }
 caption div { max-width: 44rem; } th, td {
-padding: .32rem .9rem .32rem .2rem; text-align: left; border-bottom: 1px solid var(--line);
+padding: .32rem .5rem .32rem .2rem; text-align: left; border-bottom: 1px solid var(--line);
 vertical-align: top; } th { font-weight: 600; border-bottom: 2px solid var(--soft); } .number {
 text-align: right; white-space: nowrap; } sup { line-height: 0; font-size: .72em; } td.holds {
 color: var(--good); white-space: nowrap; } td.fails { color: var(--bad); font-weight: 700;

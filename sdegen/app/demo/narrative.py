@@ -198,6 +198,7 @@ def _narrate_route(record: Record, act: Generation) -> None:
     nearest = "digits: distance to the nearest training image, relative to that of test digits"
     bits = "digits: bits per pixel saved on test digits, against a Gaussian fitted to the training"
     saved = act.likelihoods.gaussian - act.likelihoods.mean
+    saved_bits = f"{saved:.3f}".replace("-", "−")
     claims = (
         Claim(energy, act.energy / floor, high=2.0),
         Claim(nearest, act.nearest / act.nearest_test, low=0.9),
@@ -208,7 +209,7 @@ def _narrate_route(record: Record, act: Generation) -> None:
         f"""One learned score is sampled by six routes, and its digits are real ones to within
         {act.energy / floor:.2f} ± {act.chosen.energy_error / floor:.2f} floors in the energy
         distance (1 is perfect), without being the training images; the same score says how
-        likely an image is, in {scientific(saved, 3)} ± {act.likelihoods.saved_error:.2f} bits per
+        likely an image is, in {saved_bits} ± {act.likelihoods.saved_error:.3f} bits per
         pixel less than a Gaussian.""",
         holds=all(claim.holds for claim in claims),
     )
