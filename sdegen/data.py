@@ -345,7 +345,7 @@ def to_levels(images: State) -> Tensor:
         Integers of the same shape, int64.
 
     Example:
-        >>> to_levels(torch.tensor([[-1.0, 0.0, 0.999, 1.3]]))
+        >>> sg.data.to_levels(torch.tensor([[-1.0, 0.0, 0.999, 1.3]]))
         tensor([[ 0,  8, 16, 16]])
     """
     return ((images + 1) / BIN_WIDTH).floor().clamp(0, LEVELS - 1).long()

@@ -206,7 +206,7 @@ def from_denoiser(
         ValueError: If the path has noise levels that the denoiser was not made for.
 
     Example:
-        >>> model = from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2))  # of N(0, 1)
+        >>> model = sg.from_denoiser(lambda x, sigma: x / (1 + sigma[:, None] ** 2))  # of N(0, 1)
         >>> model.score(torch.tensor([[2.0]]), torch.tensor(1.0))
         tensor([[-1.]])
     """

@@ -101,7 +101,7 @@ def expectation(
         >>> import torch, math, sdegen as sg
         >>> growth = sg.ItoProcess(lambda x: x, lambda x: 0.2 * x)
         >>> x0 = torch.ones(1, 1, dtype=torch.float64)
-        >>> average = expectation(growth, x0, 1.0, lambda x: x[:, 0], tolerance=0.05, rng=0)
+        >>> average = sg.expectation(growth, x0, 1.0, lambda x: x[:, 0], tolerance=0.05, rng=0)
         >>> abs(average.mean - math.e) < average.half_width <= 0.05
         True
     """

@@ -43,13 +43,10 @@ def contain(
             or has a period that is not the dynamics' own.
 
     Example:
-        >>> from sdegen.core.boundary import Reflecting
-        >>> from sdegen.core.solver import integrate
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> from sdegen.solvers.euler import EulerMaruyama
-        >>> down, x, nodes = OrnsteinUhlenbeck(mean=-1.0, sigma=0.0), torch.zeros(1, 1), [0.0, 0.5]
-        >>> inside = contain(Reflecting(0.0), down, x, nodes)
-        >>> [float(x) for x in integrate(down, EulerMaruyama(), x, nodes, boundary=inside)]
+        >>> down = sg.OrnsteinUhlenbeck(mean=-1.0, sigma=0.0)
+        >>> x, nodes = torch.zeros(1, 1), [0.0, 0.5]
+        >>> inside = sg.contain(sg.Reflecting(0.0), down, x, nodes)
+        >>> [float(x) for x in sg.integrate(down, sg.EulerMaruyama(), x, nodes, boundary=inside)]
         [0.5]
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(f, g)")

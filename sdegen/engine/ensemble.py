@@ -128,10 +128,10 @@ def run_ensemble(
         RankError: If another process of the run died.
 
     Example:
-        >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
+        >>> ode = sg.ItoProcess(drift=lambda x: -x, diffusion=0.0)
         >>> times = [0.0, 0.5, 1.0]
-        >>> start, asked = torch.ones(1, 1), [Moments()]
-        >>> run = run_ensemble(ode, start, times, trajectories=3, observables=asked)
+        >>> start, asked = torch.ones(1, 1), [sg.Moments()]
+        >>> run = sg.run_ensemble(ode, start, times, trajectories=3, observables=asked)
         >>> run.observables["moments"].mean.flatten()
         tensor([1.0000, 0.5000, 0.2500], dtype=torch.float64)
     """

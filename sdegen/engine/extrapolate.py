@@ -151,9 +151,8 @@ def extrapolate(
         Talay and Tubaro 1990, Stoch. Anal. Appl. 8, 483, eq. (2.3).
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> decay = OrnsteinUhlenbeck(1.0, 0.0, 0.0)
-        >>> run = extrapolate(decay, torch.ones(1, 1), [0.0, 0.5, 1.0], lambda x: x[:, 0],
+        >>> decay = sg.OrnsteinUhlenbeck(1.0, 0.0, 0.0)
+        >>> run = sg.extrapolate(decay, torch.ones(1, 1), [0.0, 0.5, 1.0], lambda x: x[:, 0],
         ...                   trajectories=2)
         >>> float(run.coarse), float(run.fine)  # ½² and ¾⁴; the answer is e⁻¹ = 0.3679
         (0.25, 0.31640625)

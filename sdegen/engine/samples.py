@@ -44,7 +44,7 @@ class Samples(Labelled):
         seed: What to pass as rng to get the same bits again.
 
     Example:
-        >>> some = Samples(torch.zeros(3, 2), Heun(), torch.tensor([1.0, 0.5]), 1.0, 2, 7)
+        >>> some = sg.Samples(torch.zeros(3, 2), sg.Heun(), torch.tensor([1.0, 0.5]), 1.0, 2, 7)
         >>> print(some)
         3 samples of shape (2,): Heun, 1 steps from t = 1 to 0.5, eta = 1, nfe = 2, rng = 7
     """

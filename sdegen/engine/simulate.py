@@ -98,8 +98,8 @@ def simulate(
         SolverError: If an adaptive solver finds no step that would do; `.result` likewise.
 
     Example:
-        >>> ode = ItoProcess(drift=lambda x: -x, diffusion=0.0)
-        >>> simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
+        >>> ode = sg.ItoProcess(drift=lambda x: -x, diffusion=0.0)
+        >>> sg.simulate(ode, torch.ones(1, 1), [0.0, 0.5, 1.0]).states.flatten()
         tensor([1.0000, 0.5000, 0.2500])
     """
     request = validate_request(

@@ -50,11 +50,10 @@ class FokkerPlanckBatch:
             wall.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> traps = [OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
-        >>> grid = Grid(-8.0, 8.0, cells=100)
-        >>> p = FokkerPlanckBatch(traps, grid).stationary()
-        >>> [round(float(Density(grid.nodes, row).variance), 5) for row in p]
+        >>> traps = [sg.OrnsteinUhlenbeck(rate=k) for k in (1.0, 2.0)]
+        >>> grid = sg.Grid(-8.0, 8.0, cells=100)
+        >>> p = sg.FokkerPlanckBatch(traps, grid).stationary()
+        >>> [round(float(sg.Density(grid.nodes, row).variance), 5) for row in p]
         [1.0, 0.5]
     """
 

@@ -130,8 +130,7 @@ class FokkerPlanck:
             that is not finite, or D = 0 inside the grid.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> trap = FokkerPlanck(OrnsteinUhlenbeck(), Grid(-8.0, 8.0, cells=100))
+        >>> trap = sg.FokkerPlanck(sg.OrnsteinUhlenbeck(), sg.Grid(-8.0, 8.0, cells=100))
         >>> round(float(trap.stationary().variance), 6)
         1.0
     """

@@ -138,20 +138,19 @@ def log_likelihood(
         Song et al. 2021, eq. (39), arXiv:2011.13456.
 
     Example:
-        >>> from sdegen import VP, ConstantBeta
-        >>> normal = log_likelihood(VP(ConstantBeta(2.0)), lambda x, t: -x, torch.zeros(1, 2))
+        >>> path = sg.VP(sg.ConstantBeta(2.0))
+        >>> normal = sg.log_likelihood(path, lambda x, t: -x, torch.zeros(1, 2))
         >>> normal.log_prob  # of N(0, I) in two dimensions: −log 2π
         tensor([-1.8379], dtype=torch.float64)
 
         Data ±1 under N(0, s²) at s = 2, d⟨log p⟩/ds = 1/s³ − 1/s. Of
         a network, `s` are its weights and `score` is model.score.
 
-        >>> from sdegen import LinearBeta
-        >>> vp = VP(LinearBeta(0.1, 20.0))
+        >>> vp = sg.VP(sg.LinearBeta(0.1, 20.0))
         >>> s = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
         >>> score = lambda x, t: -x / (1 + (s**2 - 1) * vp.alpha(t) ** 2)
         >>> data = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-        >>> found = log_likelihood(vp, score, data, differentiable=True).log_prob.mean()
+        >>> found = sg.log_likelihood(vp, score, data, differentiable=True).log_prob.mean()
         >>> (slope,) = torch.autograd.grad(found, s)
         >>> abs(float(slope) - (1 / 8 - 1 / 2)) < 1e-3
         True

@@ -112,7 +112,7 @@ def integrated_autocorrelation_time(
 
     Example:
         >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-        >>> round(float(integrated_autocorrelation_time(x).tau), 1)
+        >>> round(float(sg.integrated_autocorrelation_time(x).tau), 1)
         0.5
     """
     numbers = series_of(series, times=times)

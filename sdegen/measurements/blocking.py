@@ -84,7 +84,7 @@ def block_average(
 
     Example:
         >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-        >>> average = block_average(x)
+        >>> average = sg.block_average(x)
         >>> bool(average.standard_error > 1 / 100)
         True
     """

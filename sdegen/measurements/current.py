@@ -50,9 +50,9 @@ def local_velocity(sde: SDE, states: State, score: ScoreFn, *, time: float = 0.0
 
     Example:
         >>> A = torch.tensor([[-1.0, -1.0], [1.0, -1.0]])
-        >>> turning = ItoProcess(lambda x: x @ A.T, 1.0)
+        >>> turning = sg.ItoProcess(lambda x: x @ A.T, 1.0)
         >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
-        >>> local_velocity(turning, x, lambda x, t: -2 * x)  # N(0, I/2) rests, and goes round
+        >>> sg.local_velocity(turning, x, lambda x, t: -2 * x)  # N(0, I/2) rests, and goes round
         tensor([[ 0.,  1.],
                 [-2.,  0.]])
     """
@@ -92,8 +92,9 @@ def current(
         ValueError: As `local_velocity`, and if log_density is not one number for each state.
 
     Example:
-        >>> falling = ItoProcess(lambda x: 0 * x - 2.0, 1.0)  # at rest in e^{−4x} there is none
-        >>> current(falling, torch.ones(1, 1), lambda x, t: 0 * x - 4.0, lambda x, t: -4 * x[:, 0])
+        >>> falling = sg.ItoProcess(lambda x: 0 * x - 2.0, 1.0)  # at rest in e^{−4x} there is none
+        >>> score, log_p = lambda x, t: 0 * x - 4.0, lambda x, t: -4 * x[:, 0]
+        >>> sg.current(falling, torch.ones(1, 1), score, log_p)
         tensor([[0.]])
     """
     velocity = local_velocity(sde, states, score, time=time)

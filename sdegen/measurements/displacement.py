@@ -70,7 +70,7 @@ def mean_squared_displacement(
 
     Example:
         >>> walk = torch.tensor([0.0, 1.0, 3.0, 6.0])[:, None]
-        >>> mean_squared_displacement(walk, [0, 1, 2, 3], lags=[1.0, 2.0]).total
+        >>> sg.mean_squared_displacement(walk, [0, 1, 2, 3], lags=[1.0, 2.0]).total
         tensor([ 4.6667, 17.0000], dtype=torch.float64)
     """
     observable = MeanSquaredDisplacement(

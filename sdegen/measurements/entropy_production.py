@@ -114,9 +114,9 @@ def entropy_production(
             time reversal is none of the noise.
 
     Example:
-        >>> trap = ItoProcess(lambda x: -x, 2**0.5)  # D = 1, at rest N(0, 1): nothing is produced
+        >>> trap = sg.ItoProcess(lambda x: -x, 2**0.5)  # at rest N(0, 1): nothing is produced
         >>> x = torch.tensor([[0.5], [-1.0], [2.0]])
-        >>> entropy_production(trap, x, lambda x, t: -x).rate
+        >>> sg.entropy_production(trap, x, lambda x, t: -x).rate
         0.0
     """
     check_kind("sde", sde, SDE, "an SDE, such as Langevin(DoubleWell())")

@@ -111,7 +111,7 @@ def jarzynski(work: object, temperature: float | None = None) -> FreeEnergy:
         ValueError: If a number is not finite, there are fewer than two, or temperatures differ.
 
     Example:
-        >>> round(jarzynski([1.0] * 200, temperature=0.5).difference, 12)
+        >>> round(sg.jarzynski([1.0] * 200, temperature=0.5).difference, 12)
         1.0
     """
     if isinstance(work, FunctionalEstimate):

@@ -46,7 +46,7 @@ def first_passages(
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [2.0, 0.5], [0.0, 3.0]])
-        >>> first_passages(x, [0.0, 1.0, 2.0], above=1.0).density
+        >>> sg.first_passages(x, [0.0, 1.0, 2.0], above=1.0).density
         tensor([0.5000, 0.5000], dtype=torch.float64)
     """
     about = FirstPassage(

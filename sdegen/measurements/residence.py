@@ -55,7 +55,7 @@ def residence_times(
 
     Example:
         >>> x = torch.tensor([0.0, 2, 2, 2, 0, 2, 2, 0, 2])[:, None]
-        >>> stays = residence_times(x, torch.arange(9), core=(1, 3), longest=4.0, bins=4)
+        >>> stays = sg.residence_times(x, torch.arange(9), core=(1, 3), longest=4.0, bins=4)
         >>> stays.ended, stays.cut  # of 2 and 3, and one that has not ended
         (tensor([0, 1, 1, 0]), tensor([1, 0, 0, 0]))
     """

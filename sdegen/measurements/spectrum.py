@@ -43,7 +43,7 @@ def power_spectrum(
     Example:
         >>> import math
         >>> x = torch.cos(2 * math.pi * 5 * torch.arange(4000) / 100)[:, None]  # 5 Hz
-        >>> spectrum = power_spectrum(x, torch.arange(4000) / 100, segment=100)
+        >>> spectrum = sg.power_spectrum(x, torch.arange(4000) / 100, segment=100)
         >>> round(float(spectrum.frequencies[spectrum.density.argmax()]), 6)
         5.0
     """

@@ -150,7 +150,7 @@ def time_average(
 
     Example:
         >>> x = torch.randn(4096, generator=torch.Generator().manual_seed(0))
-        >>> low, high = time_average(x).interval()
+        >>> low, high = sg.time_average(x).interval()
         >>> bool(low < 0 < high)
         True
     """

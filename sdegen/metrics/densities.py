@@ -87,7 +87,8 @@ def total_variation_floor(density: NodalDensity | Tensor, n: int) -> float:
         de Moivre 1730, see Diaconis and Zabell 1991, doi:10.1214/ss/1177011699.
 
     Example:
-        >>> round(total_variation_floor(torch.tensor([0.5, 0.5]), 2), 12)  # ½ · |2/2 − ½|
+        >>> masses = torch.tensor([0.5, 0.5])
+        >>> round(sg.metrics.total_variation_floor(masses, 2), 12)  # ½ · |2/2 − ½|
         0.25
     """
     if n < 1:

@@ -52,8 +52,9 @@ def mmd(
             is not positive.
 
     Example:
+        >>> import math
         >>> z = torch.zeros(2, 1)
-        >>> mmd(z, z + 1.0, kernel="gaussian") == 2 - 2 * math.exp(-0.5)
+        >>> sg.metrics.mmd(z, z + 1.0, kernel="gaussian") == 2 - 2 * math.exp(-0.5)
         True
     """
     check_kernel(kernel, scale)

@@ -203,8 +203,9 @@ def bits_per_dim(
         ValueError: If dimensions or bin_width is not positive.
 
     Example:
+        >>> import math
         >>> uniform = torch.tensor([64 * math.log(1 / 2)])  # on [−1, 1]⁶⁴, for 16 values
-        >>> bits_per_dim(uniform, 64, bin_width=2 / 16)
+        >>> sg.metrics.bits_per_dim(uniform, 64, bin_width=2 / 16)
         tensor([4.])
     """
     log_prob = as_state("log_prob", log_prob)

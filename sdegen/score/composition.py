@@ -139,7 +139,7 @@ def product(scores: Sequence[ScoreFn], weights: Sequence[float] | None = None) -
         ValueError: If there is none, or the weights are not as many and finite.
 
     Example:
-        >>> both = product([lambda x, t: -x, lambda x, t: 3 - x])
+        >>> both = sg.composition.product([lambda x, t: -x, lambda x, t: 3 - x])
         >>> both(torch.tensor([[1.0]]), torch.tensor(0.5))
         tensor([[1.]])
     """
@@ -187,7 +187,7 @@ def prior_factor(weights: Sequence[float]) -> float:
         ValueError: If Σ w_i ≤ 0: such a product has no prior.
 
     Example:
-        >>> round(prior_factor([1.0, 1.0]), 4)
+        >>> round(sg.composition.prior_factor([1.0, 1.0]), 4)
         0.7071
     """
     total = float(as_numbers("weights", weights, expected="a list of numbers").detach().sum())
@@ -246,7 +246,7 @@ def mixture(
     Example:
         >>> normal = lambda m: (lambda x, t: m - x, lambda x, t: -0.5 * (x - m).square().sum(1))
         >>> scores, logs = zip(normal(-2.0), normal(2.0))
-        >>> mixture(scores, logs)(torch.zeros(1, 1), torch.tensor(0.5))
+        >>> sg.composition.mixture(scores, logs)(torch.zeros(1, 1), torch.tensor(0.5))
         tensor([[0.]])
     """
     experts = _scores(scores)
@@ -296,7 +296,7 @@ def guided(conditional: ScoreFn, unconditional: ScoreFn, guidance: float) -> Sco
 
     Example:
         >>> at_one, at_nought = lambda x, t: 1 - x, lambda x, t: -x
-        >>> guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
+        >>> sg.composition.guided(at_one, at_nought, 2.0)(torch.zeros(1, 1), torch.tensor(0.5))
         tensor([[3.]])
     """
     guidance = as_number("guidance", guidance)

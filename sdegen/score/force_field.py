@@ -117,8 +117,8 @@ def force_field(
 
     Example:
         >>> x = torch.randn(4_000, 1, generator=torch.Generator().manual_seed(0))
-        >>> quick = FitConfig(steps=200, keep="best", validate_every=50)
-        >>> force = force_field(x, 0.5, config=quick, rng=0)  # of a trap, −x/2
+        >>> quick = sg.FitConfig(steps=200, keep="best", validate_every=50)
+        >>> force = sg.force_field(x, 0.5, config=quick, rng=0)  # of a trap, −x/2
         >>> bool((force(torch.tensor([[1.0]])) + 0.5).abs() < 0.1)
         True
     """

@@ -126,8 +126,8 @@ class LinearMeasurement:
     Example:
         The sum of two numbers, measured as 1 ± 0.1.
 
-        >>> total = LinearMeasurement(torch.ones(1, 2), torch.ones(1), noise_std=0.1)
-        >>> prior = GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0)
+        >>> total = sg.LinearMeasurement(torch.ones(1, 2), torch.ones(1), noise_std=0.1)
+        >>> prior = sg.GaussianMixture([1.0], [[0.0, 0.0]], stds=1.0)
         >>> total.posterior(prior).means.round(decimals=3)
         tensor([[0.4980, 0.4980]], dtype=torch.float64)
     """

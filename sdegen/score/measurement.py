@@ -73,7 +73,7 @@ class Measurement:
     Example:
         The square of a number is measured as 1 ± 0.1.
 
-        >>> square = Measurement(lambda x: x**2, torch.ones(1), noise_std=0.1)
+        >>> square = sg.Measurement(lambda x: x**2, torch.ones(1), noise_std=0.1)
         >>> square.log_prob(torch.tensor([[1.0], [-1.0], [1.1]])).round(decimals=2)
         tensor([ 1.3800,  1.3800, -0.8200])
     """

@@ -125,8 +125,8 @@ def fit(
         ...         return (module(batch.rows) - batch.labels).square().sum(1)
         >>> x = torch.linspace(-1, 1, 64)[:, None]
         >>> line = torch.nn.Linear(1, 1)
-        >>> config = FitConfig(steps=300, batch_size=64, learning_rate=0.1, ema_decay=0.9)
-        >>> found = fit(line, x, Square(), config, labels=2 * x, rng=0)
+        >>> config = sg.FitConfig(steps=300, batch_size=64, learning_rate=0.1, ema_decay=0.9)
+        >>> found = sg.fit(line, x, Square(), config, labels=2 * x, rng=0)
         >>> bool((line.weight - 2).abs() < 0.05)
         True
     """

@@ -50,7 +50,7 @@ class Gaussian:
             and positive definite, with the first that is not.
 
     Example:
-        >>> p, q = Gaussian([0.0], [1.0]), Gaussian([1.0], [1.0])
+        >>> p, q = sg.Gaussian([0.0], [1.0]), sg.Gaussian([1.0], [1.0])
         >>> p.kl(q)
         tensor(0.5000, dtype=torch.float64)
     """

@@ -102,11 +102,12 @@ def hierarchical_bound(
         NonFiniteError: If the bound is not finite.
 
     Example:
-        >>> encoders = [LinearGaussian([[0.8]], 0.36)] * 3
-        >>> decoders, prior = sg.variational.exact_decoders(Gaussian([0.0], 2.0), encoders)
-        >>> model = HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
-        >>> bound = hierarchical_bound(model, torch.ones(1, 1), analytic=False, rng=0)
-        >>> bool((bound.log_prob - Gaussian([0.0], 2.0).log_prob(torch.ones(1, 1))).abs() < 1e-12)
+        >>> encoders = [sg.LinearGaussian([[0.8]], 0.36)] * 3
+        >>> decoders, prior = sg.variational.exact_decoders(sg.Gaussian([0.0], 2.0), encoders)
+        >>> model = sg.HierarchicalVAE(encoders, decoders, (1, 1, 1, 1), prior)
+        >>> bound = sg.hierarchical_bound(model, torch.ones(1, 1), analytic=False, rng=0)
+        >>> exact = sg.Gaussian([0.0], 2.0).log_prob(torch.ones(1, 1))
+        >>> bool((bound.log_prob - exact).abs() < 1e-12)
         True
     """
     check_word("form", form, get_args(Form))

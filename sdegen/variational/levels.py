@@ -86,8 +86,8 @@ class LinearGaussian(Level):
         ValueError: If shapes do not fit, or Σ is not symmetric and positive definite.
 
     Example:
-        >>> level = LinearGaussian([[0.8]], 0.36)
-        >>> level.inverse(Gaussian([0.0])).matrix.item()
+        >>> level = sg.LinearGaussian([[0.8]], 0.36)
+        >>> level.inverse(sg.Gaussian([0.0])).matrix.item()
         0.8
     """
 

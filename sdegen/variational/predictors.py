@@ -84,7 +84,7 @@ def predictor_weights(
 
     Example:
         >>> chain = sg.DDPM([0.1, 0.2, 0.3]).reverse(lambda x, t: -x, "beta")
-        >>> predictor_weights(chain, sg.X0Prediction())[1:]
+        >>> sg.variational.predictor_weights(chain, sg.X0Prediction())[1:]
         tensor([1.1480, 0.4390], dtype=torch.float64)
     """
     _check_chain(chain)

@@ -196,14 +196,13 @@ def certify(
             `ChainDensity` or `FokkerPlanck` refuse; if path or steps are of another kind.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
         >>> times = [0.01 * k for k in range(101)]
-        >>> states = simulate(ou, torch.zeros(100, 3), times, rng=0).states
-        >>> certify(ou, path=states, dt=0.01).passed
+        >>> states = sg.simulate(ou, torch.zeros(100, 3), times, rng=0).states
+        >>> sg.certify(ou, path=states, dt=0.01).passed
         True
-        >>> wrong = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.1)
-        >>> [check.name for check in certify(wrong, path=states, dt=0.01).failed][0]
+        >>> wrong = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.1)
+        >>> [check.name for check in sg.certify(wrong, path=states, dt=0.01).failed][0]
         'variance of the noise'
     """
     if grid is None:

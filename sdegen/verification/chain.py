@@ -84,8 +84,8 @@ class ChainDensity:
         Gardiner 2009, Stochastic Methods, eq. (3.2.3).
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> chain = ChainDensity(OrnsteinUhlenbeck(1.0, 0.0, 1.0), Grid(-8.0, 8.0, cells=400))
+        >>> ou, grid = sg.OrnsteinUhlenbeck(1.0, 0.0, 1.0), sg.Grid(-8.0, 8.0, cells=400)
+        >>> chain = sg.ChainDensity(ou, grid)
         >>> law = chain.run(1.0, [0.0, 0.5, 1.0])  # x → x/2 + √½ z, twice
         >>> round(float(law.final.mean), 10), round(float(law.final.variance), 10)
         (0.25, 0.625)

@@ -64,8 +64,7 @@ class ChainMoments:
         ValueError: If the dimension is < 1.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> chain = ChainMoments(OrnsteinUhlenbeck(1.0, 0.0, 1.0), 1)
+        >>> chain = sg.ChainMoments(sg.OrnsteinUhlenbeck(1.0, 0.0, 1.0), 1)
         >>> law = chain.run(1.0, 0.0, [0.0, 0.5, 1.0]).final  # x → x/2 + √½ z, twice
         >>> round(float(law.mean), 12), round(float(law.covariance), 12)
         (0.25, 0.625)

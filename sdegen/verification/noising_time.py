@@ -87,8 +87,7 @@ def noising_time(
             what can be told.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> T = noising_time(OrnsteinUhlenbeck(), torch.tensor([[3.0]]), tolerance=0.01)
+        >>> T = sg.noising_time(sg.OrnsteinUhlenbeck(), torch.tensor([[3.0]]), tolerance=0.01)
         >>> round(T.time, 3), round(T.kl, 6)  # ½ 9 e^{−2t} and a little
         (3.055, 0.01)
     """

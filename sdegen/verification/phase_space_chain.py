@@ -68,9 +68,8 @@ class ChainDensity2D:
         ValueError: If a grid is not uniform.
 
     Example:
-        >>> from sdegen.sde.potentials import Quadratic
-        >>> trap, line = UnderdampedLangevin(Quadratic(1.0)), Grid(-8.0, 8.0, cells=48)
-        >>> rest = ChainDensity2D(trap, (line, line), OBABO()).stationary(1.0)
+        >>> trap, line = sg.UnderdampedLangevin(sg.Quadratic(1.0)), sg.Grid(-8.0, 8.0, cells=48)
+        >>> rest = sg.ChainDensity2D(trap, (line, line), sg.OBABO()).stationary(1.0)
         >>> [round(float(c), 8) for c in rest.covariance.diag()]  # T/ω² (1 − ω² dt²/4)⁻¹, T/m
         [1.33333333, 1.0]
     """

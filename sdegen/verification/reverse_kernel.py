@@ -171,9 +171,9 @@ def reverse_kernel(
         SolverError: If the kernel is narrower than can be propagated.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> rest = GaussianMixture([1.0], [0.0], stds=1.0)
-        >>> q = reverse_kernel(OrnsteinUhlenbeck(), rest, 1.0, 0.1)
+        >>> import math
+        >>> rest = sg.GaussianMixture([1.0], [0.0], stds=1.0)
+        >>> q = sg.reverse_kernel(sg.OrnsteinUhlenbeck(), rest, 1.0, 0.1)
         >>> round(float(q.variance[0]), 6), round(1 - math.exp(-0.2), 6)  # at rest it is forward's
         (0.181269, 0.181269)
     """

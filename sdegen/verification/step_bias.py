@@ -119,7 +119,7 @@ def step_bias(
         >>> import torch, sdegen as sg
         >>> decay = sg.ItoProcess(lambda x: -x, 0.0)
         >>> x0 = torch.ones(1, 1, dtype=torch.float64)
-        >>> print(step_bias(decay, {"x": lambda x: x[:, 0]}, dt=0.1, x0=x0, t=1.0))
+        >>> print(sg.step_bias(decay, {"x": lambda x: x[:, 0]}, dt=0.1, x0=x0, t=1.0))
         ⟨x⟩ is 5.22 % ± 0.03 % too small because of the step; at dt = 0.01 it would be 0.501 %
         >>> e = 2.718281828459045
         >>> round(100 * (1 - 0.9**10 * e), 2), round(100 * (1 - 0.99**100 * e), 3)  # exact

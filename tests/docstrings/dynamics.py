@@ -16,5 +16,3 @@ NO_SHAPES: dict[str, str] = {
     "Walls": "a name of version 0.1, which says what to write in its place",
     "plots.error_budget": "budgets hold numbers",
 }
-
-TO_DO = ""

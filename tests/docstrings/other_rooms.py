@@ -31,6 +31,3 @@ NO_SHAPES: dict[str, str] = {
     "training.TensorBoard": "writes files of another program",
     "which_solver": "its rows are words and numbers",
 }
-
-TO_DO = """
-"""

@@ -94,11 +94,9 @@ class PlaneScore:
             differ, or one of them is a point or has no place that is above 1e-9 of its peak.
 
     Example:
-        >>> from sdegen.core.ito_process import ItoProcess
-        >>> from sdegen.fokker_planck.density2d.solver import FokkerPlanck2D
-        >>> from sdegen.fokker_planck.discretization.grid import Grid
-        >>> trap = FokkerPlanck2D(ItoProcess(lambda x: -x, 1.0), (Grid(-4.0, 4.0, 32),) * 2)
-        >>> score = PlaneScore([trap.stationary()])
+        >>> grid = sg.Grid(-4.0, 4.0, 32)
+        >>> trap = sg.FokkerPlanck2D(sg.ItoProcess(lambda x: -x, 1.0), (grid, grid))
+        >>> score = sg.PlaneScore([trap.stationary()])
         >>> score(torch.tensor([[1.0, -0.5]]), 0.0)  # −x/variance
         tensor([[-2.,  1.]])
     """

@@ -48,7 +48,7 @@ class Grid:
         ValueError: If low ≥ high, an end is not finite, or there are fewer than 4 cells.
 
     Example:
-        >>> Grid(-1.0, 1.0, cells=4).nodes
+        >>> sg.Grid(-1.0, 1.0, cells=4).nodes
         tensor([-1.0000, -0.5000,  0.0000,  0.5000,  1.0000], dtype=torch.float64)
     """
 

@@ -61,9 +61,9 @@ def classify_boundary(
         Karlin and Taylor 1981, section 15.6.
 
     Example:
-        >>> from sdegen.core.ito_process import ItoProcess
-        >>> root = ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
-        >>> classify_boundary(root, 0.0), classify_boundary(root, math.inf)
+        >>> import math
+        >>> root = sg.ItoProcess(drift=lambda x: 0.2 - x, diffusion=lambda x: x.sqrt())
+        >>> sg.classify_boundary(root, 0.0), sg.classify_boundary(root, math.inf)
         ('regular', 'natural')
     """
     check_kind("sde", sde, SDE, "an SDE, such as ItoProcess(drift, diffusion)")

@@ -93,12 +93,10 @@ def identities(
             solver refuses the dynamics.
 
     Example:
-        >>> from sdegen.engine.simulate import simulate
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
         >>> x0 = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) * 0.5**0.5
-        >>> states = simulate(ou, x0, [0.01 * k for k in range(101)], rng=0).states
-        >>> identities(ou, states, dt=0.01).passed
+        >>> states = sg.simulate(ou, x0, [0.01 * k for k in range(101)], rng=0).states
+        >>> sg.identities(ou, states, dt=0.01).passed
         True
     """
     check_equation(sde)

@@ -54,11 +54,10 @@ def assert_follows(
         TypeError, ValueError: As `certify`, if states do not fit the SDE or are too few.
 
     Example:
-        >>> from sdegen.sde.processes import OrnsteinUhlenbeck
-        >>> ou = OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
+        >>> ou = sg.OrnsteinUhlenbeck(rate=1.0, mean=0.0, sigma=1.0)
         >>> times = [0.01 * k for k in range(101)]
-        >>> states = simulate(ou, torch.zeros(100, 3), times, rng=0).states
-        >>> assert_follows(ou, states, dt=0.01).passed
+        >>> states = sg.simulate(ou, torch.zeros(100, 3), times, rng=0).states
+        >>> sg.assert_follows(ou, states, dt=0.01).passed
         True
     """
     __tracebackhide__ = True  # pytest shows the line that called, not these
