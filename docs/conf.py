@@ -41,6 +41,7 @@ extensions = [
     "benchmark_pages",
 ]
 root_doc = "index"
+highlight_language = "none"  # of what does not say: what programs print
 # a shape such as Float[Tensor, "steps"] is taken for a name that several classes have
 suppress_warnings = ["ref.python"]
 exclude_patterns = ["_build", "_ext", "**/.ipynb_checkpoints"]

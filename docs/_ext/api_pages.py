@@ -7,6 +7,7 @@ A room's theory is what the docstrings of its modules say.
 
 import importlib
 import inspect
+import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from sphinx.environment import BuildEnvironment
 
 import sdegen
 
+_WAY_BACK = re.compile(r'(?P<page>class="viewcode-back" href="[^"#]*)#(?P<name>[^"]*)"')
 SHORTEST_THEORY = 6  # lines of a module's docstring that is a page of theory
 
 
@@ -187,18 +189,19 @@ def resolve(
     )
 
 
-def drop_wrong_ways_back(app: Sphinx) -> list[tuple[str, dict[str, str], str]]:
-    """Take away the links from source to pages that viewcode would lead astray.
+def mend_ways_back(
+    app: Sphinx, page: str, template: str, context: dict[str, object], doctree: object
+) -> None:
+    """Let a link from source to a page end at the page where viewcode takes the wrong place on it.
 
     It takes all objects of a file to be documented under one module, and ours are under two.
     """
-    known = app.env.domains.python_domain.objects
-    for entry in getattr(app.env, "_viewcode_modules", {}).values():
-        if entry:
-            _, _, used, module = entry
-            for name in [name for name in used if f"{module}.{name}" not in known]:
-                del used[name]
-    return []
+    if page.startswith("_modules/"):
+        known = app.env.domains.python_domain.objects
+        context["body"] = _WAY_BACK.sub(
+            lambda found: found[0] if found["name"] in known else f'{found["page"]}"',
+            str(context["body"]),
+        )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -206,5 +209,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("sdegen_places", dict(by_real_place()), "env", {dict})
     app.connect("builder-inited", write_pages, priority=900)
     app.connect("missing-reference", resolve)
-    app.connect("html-collect-pages", drop_wrong_ways_back, priority=100)
+    app.connect("html-page-context", mend_ways_back)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

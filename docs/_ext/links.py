@@ -11,18 +11,20 @@ _NAME = re.compile(
     r"(?P<prefix>sg\.|sdegen\.)?(?P<name>[A-Za-z]\w*(?:\.[A-Za-z]\w*)?)(?P<call>\()?"
 )
 
+# public names that are words of English, or usual names of variables: they count with "sg." before
+# them or a parenthesis after them
+_WORDS = {
+    "composition", "contain", "current", "data", "energy", "expectation", "fit", "identities",
+    "metrics", "plots", "report", "sample", "train", "training", "update", "variational",
+}  # fmt: skip
+
 
 def page_of(text: str, known: dict[str, str]) -> str | None:
-    """Return the page of the public name that code begins with, of a method that of its class.
-
-    A single word in small letters is also a word of English, or a variable: it counts with "sg."
-    before it or a parenthesis after it.
-    """
+    """Return the page of the public name that code begins with, of a method that of its class."""
     found = _NAME.match(text)
     if not found or not (found["call"] or found.end() == len(text)):
         return None
-    plain = re.fullmatch(r"[a-z]+", found["name"]) and not (found["prefix"] or found["call"])
-    if plain:
+    if found["name"] in _WORDS and not (found["prefix"] or found["call"]):
         return None
     name, holder = found["name"], found["name"].partition(".")[0]
     if name in known.values():  # as in timesteps.auto, whose full name is longer
