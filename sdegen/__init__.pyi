@@ -315,6 +315,7 @@ from . import data as data
 from . import metrics as metrics
 from . import plots as plots
 from .app import report as report
+from .app.cite import cite as cite
 from .app.certificate_page import save_certificate as save_certificate
 from . import training as training
 from . import variational as variational

@@ -122,6 +122,9 @@ class LinearMultistep(Multistep):
     Raises:
         ValueError: If there is not one row for each step.
 
+    Reference:
+        Hairer, Nørsett and Wanner 1993, Solving Ordinary Differential Equations I, chapter III.
+
     Example:
         >>> path, score = sg.EDM(t_min=1.0, t_max=3.0), lambda x, t: -x / (1 + t**2)  # of N(0, 1)
         >>> flow, x_T = sg.ReverseSDE(path, score, eta=0.0), torch.full((1, 1), 10.0)
