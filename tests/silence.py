@@ -345,6 +345,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ScoreResiduals",
         "assert_follows",
         "save_certificate",
+        "cite",
         "certify",
         "certify_noising",
         "error_budget",

@@ -2,6 +2,7 @@
 
 # name -> why it has none; errors, warnings and enumerations are known by their class
 NO_EQUATION: dict[str, str] = {
+    "cite": "BibTeX of a method, a text without an equation",
     "Certificate": "holds checks, each of which has its own equation",
     "Identities": "holds checks, each of which has its own equation",
     "SolverTable": "a table of what solvers declare",
@@ -17,6 +18,7 @@ NO_EQUATION: dict[str, str] = {
     "which_solver": "a table of what solvers declare",
 }
 NO_SHAPES: dict[str, str] = {
+    "cite": "takes a name and returns a text",
     "Cause": "words and numbers",
     "SolverTable": "its rows are words and numbers",
     "composition.warn_collapse": "looks at weights alone",
