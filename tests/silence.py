@@ -609,7 +609,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "records": (
         *("ErrorEstimate", "Trajectory", "Trust"),
-        *("report.Claim", "report.Report", "report.Verdict"),
+        *("report.Claim", "report.Measured", "report.Report", "report.Verdict"),
     ),
     "stored states": ("StoredStates", "diffusers_states", "read_states"),
 }
