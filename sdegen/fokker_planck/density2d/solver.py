@@ -17,7 +17,7 @@ what crosses (`channel_fluxes`, `channel_compact`). D is elliptic, its eigenvalu
 ratio of up to 1000. Real walls are n·J = 0 (`wall_layers`), as `Reflecting` is in a simulation.
 
 Reference:
-    Risken 1989, section 6.1.
+    Risken 1989, section 6.1; Seifert 2012, Rep. Prog. Phys. 75, 126001, eq. (18), for σ.
 """
 
 from __future__ import annotations
