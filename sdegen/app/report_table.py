@@ -31,6 +31,8 @@ class Verdict(NamedTuple):
 class Measured(NamedTuple):
     """A number with its error, in a cell of a table.
 
+        cell = value ± error, rounded to two digits of the error
+
     Attributes:
         value: The number.
         error: Its standard error, or what the table's caption says; None where there is none.
