@@ -20,7 +20,6 @@ NO_EQUATION: dict[str, str] = {
 }
 NO_SHAPES: dict[str, str] = {
     "cite": "takes a name and returns a text",
-    "report.Measured": "two numbers of one cell",
     "Cause": "words and numbers",
     "SolverTable": "its rows are words and numbers",
     "composition.warn_collapse": "looks at weights alone",

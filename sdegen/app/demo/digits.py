@@ -286,8 +286,9 @@ def _judged(
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Return the mean of repeats, and its standard error: their deviation over √repeats.
 
-    >>> mean_and_error([1.0, 2.0, 3.0])
-    (2.0, 0.5773502691896258)
+    >>> mean, error = mean_and_error([1.0, 2.0, 3.0])
+    >>> mean, round(error, 6)  # 1/√3
+    (2.0, 0.57735)
     """
     n, mean = len(values), math.fsum(values) / len(values)
     if n < 2:
