@@ -65,7 +65,7 @@ docs: .venv/.docs
 	@echo "sdegen: the site is at $(CURDIR)/docs/_build/html/index.html"
 
 linkcheck: .venv/.docs
-	@$(SPHINX) -D nb_execution_mode=off -b linkcheck docs docs/_build/linkcheck
+	@$(SPHINX) -D nb_execution_mode=off -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
 
 # make docs runs the notebooks too, as pages; this one runs them alone, cell by cell
 notebooks: .venv/.installed

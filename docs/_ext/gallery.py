@@ -170,6 +170,8 @@ def differences(said: str, found: str) -> list[str]:
 
 def check(app: Sphinx) -> None:
     """Compare what was printed with the headers, and look for pictures."""
+    if not app.config.sphinx_gallery_conf["plot_gallery"]:
+        return
     for name, folder in sections().items():
         if is_long(name):
             continue
