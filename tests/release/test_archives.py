@@ -69,7 +69,7 @@ def test_the_metadata_say_what_is_needed(archives):
     assert metadata["Version"] == sg.__version__
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
-    assert "hub" in metadata.get_all("Provides-Extra")
+    assert "io" in metadata.get_all("Provides-Extra")
 
 
 def test_the_archives_pass_the_check_of_an_index(archives):
