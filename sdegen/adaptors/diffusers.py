@@ -95,7 +95,9 @@ class DiffusersNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.factor, self.offset, self.sign = factor, offset, sign
+        self.factor: float = factor
+        self.offset: float = offset
+        self.sign: float = sign
         self.learned_variance = learned_variance
 
     def forward(self, x: State, t: Tensor, labels: Tensor | None = None) -> State:

@@ -51,12 +51,16 @@ class Line:
     """
 
     def __init__(self, started: dict[str, Any]) -> None:
-        self.particles = ColumnDataSource({"x": [], "y": []}, name="particles")
-        self.bars = ColumnDataSource({"left": [], "right": [], "top": []}, name="bars")
-        self.density = ColumnDataSource({"x": [], "p": []}, name="density")
-        self.rest = ColumnDataSource({"x": [], "p": []}, name="rest")
+        self.particles: ColumnDataSource = ColumnDataSource({"x": [], "y": []}, name="particles")
+        self.bars: ColumnDataSource = ColumnDataSource(
+            {"left": [], "right": [], "top": []}, name="bars"
+        )
+        self.density: ColumnDataSource = ColumnDataSource({"x": [], "p": []}, name="density")
+        self.rest: ColumnDataSource = ColumnDataSource({"x": [], "p": []}, name="rest")
         wide = 640
-        self.above = _figure(wide, 300, "", "density p(x, t)", x_range=(0, 1), y_range=(0, 1))
+        self.above: Drawn = _figure(
+            wide, 300, "", "density p(x, t)", x_range=(0, 1), y_range=(0, 1)
+        )
         self.above.quad(
             left="left", right="right", top="top", bottom=0, source=self.bars, line_color=None,
             fill_color=ORANGE, fill_alpha=0.55, legend_label="particles",
@@ -68,12 +72,12 @@ class Line:
             "x", "p", source=self.rest, color=INK, line_width=1.2, line_dash="dashed",
             legend_label="at rest",
         )  # fmt: skip
-        self.level = Span(location=0, dimension="height", line_color=RED, line_dash="dotted")
+        self.level: Span = Span(location=0, dimension="height", line_color=RED, line_dash="dotted")
         self.above.add_layout(self.level)
         self.above.line([np.nan], [np.nan], color=RED, line_dash="dotted", legend_label="level")
         _legend(self.above, "top_right")
         self.above.xaxis.visible = False  # it is that of the figure below
-        self.below = _figure(
+        self.below: Drawn = _figure(
             wide,
             120,
             "position x of each particle",
@@ -145,11 +149,11 @@ class Plane:
     """
 
     def __init__(self, started: dict[str, Any]) -> None:
-        self.particles = ColumnDataSource({"x": [], "y": []}, name="particles")
+        self.particles: ColumnDataSource = ColumnDataSource({"x": [], "y": []}, name="particles")
         self.axes = (0, 1)
         pair = started["phase space"] and started["picture"]["states"].shape[1] == 2
         across, up = ("x1: position", "x2: velocity") if pair else ("x1", "x2")
-        self.plane = _figure(640, 430, across, up, x_range=(-1, 1), y_range=(-1, 1))
+        self.plane: Drawn = _figure(640, 430, across, up, x_range=(-1, 1), y_range=(-1, 1))
         self.plane.scatter(
             "x", "y", source=self.particles, marker="square", size=2, line_color=None,
             fill_color=ORANGE, fill_alpha=0.6,
@@ -168,7 +172,8 @@ class Plane:
 
     def choose(self, axes: tuple[int, int]) -> None:
         """Show two other coordinates, from the next frame on."""
-        self.axes, self._reach = axes, np.zeros(2)
+        self.axes = axes
+        self._reach = np.zeros(2)
         self.plane.xaxis.axis_label, self.plane.yaxis.axis_label = (f"x{j + 1}" for j in axes)
 
     def mark(self, level: float) -> None:
@@ -190,12 +195,14 @@ class Beside:
     """What stands beside: the distance in time, the chance to wait, and rates of relaxation."""
 
     def __init__(self) -> None:
-        self.distances = ColumnDataSource({"t": [], "d": []}, name="distance")
-        self.bands = ColumnDataSource({"t": [], "floor": [], "rare": []})
-        self.waiting = ColumnDataSource({"t": [], "s": [], "low": [], "high": []})
-        self.survival = ColumnDataSource({"t": [], "s": []})
-        self.rates = ColumnDataSource({"k": [], "rate": []})
-        self.distance = _figure(
+        self.distances: ColumnDataSource = ColumnDataSource({"t": [], "d": []}, name="distance")
+        self.bands: ColumnDataSource = ColumnDataSource({"t": [], "floor": [], "rare": []})
+        self.waiting: ColumnDataSource = ColumnDataSource(
+            {"t": [], "s": [], "low": [], "high": []}
+        )
+        self.survival: ColumnDataSource = ColumnDataSource({"t": [], "s": []})
+        self.rates: ColumnDataSource = ColumnDataSource({"k": [], "rate": []})
+        self.distance: Drawn = _figure(
             350, 175, "time t", "distance", x_range=(0, 1), y_range=(0, 0.1),
             title="Particles to density (Kolmogorov–Smirnov)",
         )  # fmt: skip
@@ -208,7 +215,7 @@ class Beside:
             legend_label="1 in 1,000 above",
         )  # fmt: skip
         _legend(self.distance, "top_right", 3)
-        self.passage = _figure(
+        self.passage: Drawn = _figure(
             350, 175, "time t", "not there yet", x_range=self.distance.x_range, y_range=(0, 1.05),
             title="First passage to the level",
         )  # fmt: skip
@@ -218,7 +225,7 @@ class Beside:
         )  # fmt: skip
         self.passage.line("t", "s", source=self.survival, color=BLUE, legend_label="Fokker–Planck")
         _legend(self.passage, "top_right")
-        self.relaxation = _figure(
+        self.relaxation: Drawn = _figure(
             350, 150, "mode k", "rate λ (1/time)", y_range=(0, 1), x_range=(0.5, 5.5),
             title="Spectrum: rates of relaxation",
         )  # fmt: skip

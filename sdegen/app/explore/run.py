@@ -28,6 +28,12 @@ from torch import Tensor
 import sdegen as sg
 from sdegen.app.explore.family import Family
 from sdegen.core.noise import stream
+from sdegen.core.sde import SDE
+from sdegen.core.solver import Solver
+from sdegen.fokker_planck.density import Density
+from sdegen.fokker_planck.density_path import DensityPath
+from sdegen.fokker_planck.discretization.grid import Grid
+from sdegen.fokker_planck.solver import FokkerPlanck
 from sdegen.metrics.densities import kolmogorov_smirnov
 from sdegen.observables.passages import step_noise, touches
 
@@ -101,27 +107,31 @@ class Run:
     """
 
     def __init__(self, family: Family, setting: Setting) -> None:
-        self.setting, self.sde = setting, family.make(setting.parameters)
-        self.times, self.frame = setting.times(), 0
-        self.solver = solver_of(setting, self.sde)
-        self.event = event_of(self.sde, setting.mean)
-        self.on_line = self.event == (1,)
+        self.setting: Setting = setting
+        self.sde: SDE = family.make(setting.parameters)
+        self.times: Tensor = setting.times()
+        self.frame = 0
+        self.solver: Solver = solver_of(setting, self.sde)
+        self.event: tuple[int, ...] = event_of(self.sde, setting.mean)
+        self.on_line: bool = self.event == (1,)
         with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
             self._begin()
         said = dict.fromkeys(" ".join(str(w.message).split()) for w in heard)
         # the page has a choice of dt, where a program has substeps
-        self.notes = [re.sub(r"substeps=\d+ \((dt = [^)]*)\)", r"\1", text) for text in said]
+        self.notes: list[str] = [
+            re.sub(r"substeps=\d+ \((dt = [^)]*)\)", r"\1", text) for text in said
+        ]
 
     def _begin(self) -> None:
         """Find the density at all frames and the start of the particles."""
         setting = self.setting
         if self.on_line:
-            self.grid = grid_of(self.sde, setting)
-            self.start = self.grid.point(setting.mean) if setting.std == 0 else (
+            self.grid: Grid = grid_of(self.sde, setting)
+            self.start: Density = self.grid.point(setting.mean) if setting.std == 0 else (
                 self.grid.gaussian(setting.mean, setting.std)
             )  # fmt: skip
-            self.fokker_planck = sg.FokkerPlanck(self.sde, self.grid)
+            self.fokker_planck: FokkerPlanck = sg.FokkerPlanck(self.sde, self.grid)
         self.x = start_of(self)
         # all checks of a simulation, and its estimate of what the steps cost
         sg.simulate(
@@ -130,9 +140,11 @@ class Run:
         )  # fmt: skip
         if self.on_line:
             begin: Any = setting.mean if setting.std == 0 else self.start
-            self.path = self.fokker_planck.solve(begin, self.times[:: setting.stride])
+            self.path: DensityPath = self.fokker_planck.solve(begin, self.times[:: setting.stride])
+            self.low: float
+            self.high: float
             self.low, self.high = self._view()
-            self.level = setting.level
+            self.level: float = setting.level
             self.waits = (self.x[:, 0] < self.level) == (setting.mean < self.level)
             self._uniforms = stream(setting.seed, "explored passages").generator()
         self._steps = self._walk()
@@ -161,7 +173,8 @@ class Run:
                 for i in range(
                     self.frame * self.setting.stride, (self.frame + 1) * self.setting.stride
                 ):
-                    before, self.x = self.x, next(self._steps)
+                    before = self.x
+                    self.x = next(self._steps)
                     if self.on_line:
                         self._watch(i, before[:, 0], self.x[:, 0], before)
                 self.frame += 1
