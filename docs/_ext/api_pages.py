@@ -199,9 +199,22 @@ def mend_ways_back(
     if page.startswith("_modules/"):
         known = app.env.domains.python_domain.objects
         context["body"] = _WAY_BACK.sub(
-            lambda found: found[0] if found["name"] in known else f'{found["page"]}"',
+            lambda found: (
+                found[0]
+                if found["name"] in known
+                and found["page"].endswith(f"{known[found['name']].docname}.html")
+                else f'{found["page"]}"'
+            ),
             str(context["body"]),
         )
+
+
+def drop_builtins(app: Sphinx) -> list[tuple[str, dict[str, str], str]]:
+    """Take modules without a page out of viewcode's list: a public number is of `builtins`."""
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, entry in modules.items() if not entry]:
+        del modules[name]
+    return []
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -210,4 +223,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", write_pages, priority=900)
     app.connect("missing-reference", resolve)
     app.connect("html-page-context", mend_ways_back)
+    app.connect("html-collect-pages", drop_builtins, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
