@@ -55,17 +55,15 @@ format: .venv/.installed
 		$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,docs]'; }
 	@touch $@
 
-SPHINX := OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -j 2
-
 docs: .venv/.docs
 	@echo "sdegen: building the site; every program on it is run …"
 	@rm -rf docs/_build docs/api docs/gallery
-	@$(SPHINX) -b html docs docs/_build/html
+	@OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html docs docs/_build/html
 	@$(BIN)/python docs/check_links.py docs/_build/html
 	@echo "sdegen: the site is at $(CURDIR)/docs/_build/html/index.html"
 
 linkcheck: .venv/.docs
-	@$(SPHINX) -D nb_execution_mode=off -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
+	@$(BIN)/python -m sphinx -q -j 2 -D nb_execution_mode=off -D plot_gallery=0 -b linkcheck docs docs/_build/linkcheck
 
 # make docs runs the notebooks too, as pages; this one runs them alone, cell by cell
 notebooks: .venv/.installed
