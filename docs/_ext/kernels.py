@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def serve(path: str) -> None:
     for name in sdegen.__all__:
         getattr(sdegen, name)
     torch.optim.AdamW([torch.zeros(1, requires_grad=True)])  # which imports torch's compiler
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    threading.Thread(target=_end_with_input, args=(path,), daemon=True).start()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a kernel
     door = socket.socket(socket.AF_UNIX)
     door.bind(path + ".new")
@@ -53,8 +54,9 @@ def serve(path: str) -> None:
     IPKernelApp.launch_instance(argv=[*request["argv"], parent])
 
 
-def _end_with_input() -> None:
+def _end_with_input(path: str) -> None:
     sys.stdin.read()
+    shutil.rmtree(os.path.dirname(path), ignore_errors=True)
     os._exit(0)
 
 
@@ -82,7 +84,7 @@ def prepare(build: Path) -> subprocess.Popen[bytes]:
     folder = build / "jupyter" / "kernels" / "python3"
     shutil.rmtree(build / "jupyter", ignore_errors=True)
     folder.mkdir(parents=True)
-    path = f"/tmp/sdegen-pages-{os.getpid()}"
+    path = os.path.join(tempfile.mkdtemp(prefix="sdegen-pages-"), "door")
     argv = [sys.executable, "-I", "-S", str(HERE), "start", path, "{connection_file}"]
     kernel = {
         "argv": argv, "display_name": "Python 3", "language": "python",
