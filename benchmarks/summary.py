@@ -346,6 +346,22 @@ def answers_about_errors():
         f"{told.count('more')} higher, {told.count('no')} lower, "
         f"{told.count('not told')} not told from noise",
     )
+    started = {row["process"]: row for row in rows_of("imports", "seconds of a fresh process")}
+    shown = {
+        "import sdegen": "`import sdegen`",
+        "sdegen --help": "`sdegen --help`",
+        "import torch, first sg.simulate": "the first `sg.simulate`",
+    }
+    yield (
+        "imports",
+        "what do an import and a first use cost?",
+        "Python alone; `import torch`",
+        "CPU s above these: "
+        + ", ".join(
+            f"{words} {number(started[name]['CPU s above it'])}" for name, words in shown.items()
+        )
+        + f"; `import torch` itself {number(started['import torch']['CPU s above it'])}",
+    )
 
 
 def overview():

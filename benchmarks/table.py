@@ -30,6 +30,12 @@ Tests show that states and observables have one sha256 over threads, ranks, orde
 and fresh processes, and that runs killed at random moments can be resumed to the same bits:
 `tests/engine/test_ranks.py`, `test_ensemble.py` and `test_store.py`.
 """,
+    "imports": """**What is compared.** Fresh processes of Python, whole: `import sdegen` and
+`sdegen --help` import nothing heavy and are counted above Python alone; the first `sg.simulate`,
+of ten trajectories over one step, above a process that imports torch alone, which it needs.
+Bytecode is written and files are in the disk's cache. CPU seconds are those to compare by: seconds
+on the wall are longer where the machine has other work.
+""",
     "large_ensembles": """100 steps, and a mean and a histogram at every tenth: the rates are below
 those of `ensemble.md`, which sees the end of 1000 steps alone.
 """,

@@ -18,6 +18,7 @@ from benchmarks import (
     gpu,
     held_out,
     identities,
+    imports,
     large_ensembles,
     lookup,
     one_data_set_all_models,
@@ -185,6 +186,22 @@ def test_orders_that_are_read_off_are_those_of_the_errors():
         "more",
         "not told",
     ]
+
+
+def test_seconds_of_a_process_are_those_it_spends(monkeypatch):
+    """A process computes for 0.2 s and sleeps for 0.1 s; nothing is above itself."""
+    busy = "import time\nwhile time.process_time() < 0.2: pass\ntime.sleep(0.1)"
+    monkeypatch.setattr(
+        imports, "PROCESSES", {"idle": (["-c", ""], None), "busy": (["-c", busy], "busy")}
+    )
+    idle, row = imports.costs(2)
+    assert row["CPU s"] >= 0.2
+    assert row["wall s"] >= 0.3
+    assert 0 < idle["CPU s"] < row["CPU s"]
+    assert row["CPU s above it"] == row["wall s above it"] == 0
+    assert idle["CPU s above it"] is None
+    with pytest.raises(AssertionError, match="no such"):
+        imports.seconds(["-c", "raise SystemExit('no such')"])
 
 
 @pytest.mark.slow
