@@ -210,6 +210,7 @@ CALLS = {
         {"samples": X0 + torch.linspace(-1, 1, 6, dtype=F64)[:, None], "density": START},
     ),
     "metrics.sliced_wasserstein": (sg.metrics.sliced_wasserstein, {"x": X2, "y": X2}),
+    "cite": (sg.cite, {"method": "BAOAB"}),
     "metrics.energy_distance": (sg.metrics.energy_distance, {"x": X2, "y": X2}),
     "metrics.mmd": (
         sg.metrics.mmd,
