@@ -5,7 +5,7 @@ import sys
 try:
     from sdegen.app.cli import main
 
-    status = main()
+    status: int = main()
 except KeyboardInterrupt:  # while the command line itself was being imported
     status = 130
 sys.exit(status)

@@ -40,6 +40,8 @@ from sdegen.variational.gaussians import Gaussian
 from sdegen.variational.likelihoods import Likelihood, check_pixels, check_spread, log_prob_of
 from sdegen.variational.networks import ask
 
+_NETWORK = "a torch.nn.Module, such as torch.nn.Linear(2, 4)"
+
 
 @runtime_checkable
 class LatentPrior(Protocol):
@@ -127,9 +129,7 @@ class VAE(nn.Module):
     ) -> None:
         super().__init__()
         for name, network in (("encoder", encoder), ("decoder", decoder)):
-            check_kind(
-                name, network, nn.Module, "a torch.nn.Module, such as torch.nn.Linear(2, 4)"
-            )
+            check_kind(name, network, nn.Module, _NETWORK)
         check_count("latents", latents)
         check_word("likelihood", likelihood, get_args(Likelihood))
         if prior is not None and (isinstance(prior, type) or not isinstance(prior, LatentPrior)):
@@ -137,8 +137,11 @@ class VAE(nn.Module):
                 "prior must be a law with log_prob(z) and sample(n, rng=…), such as a "
                 f"GaussianMixture, or None for N(0, I), but is {kind_of(prior)}."
             )
-        self.encoder, self.decoder = encoder, decoder
-        self.latents, self.likelihood, self.prior = latents, likelihood, prior
+        self.encoder: nn.Module = encoder
+        self.decoder: nn.Module = decoder
+        self.latents: int = latents
+        self.likelihood: Likelihood = likelihood
+        self.prior: LatentPrior | None = prior
         self.flow: Flow | None = _checked_flow(flow, latents)
         check_flag("learn_std", learn_std)
         spread = as_numbers("std", std, expected="a number, or one for each number of an x")
@@ -302,10 +305,8 @@ class VAE(nn.Module):
                 u = torch.rand(output.shape, generator=noise.generator()).to(output)
                 return (u < output.sigmoid()).to(output)
             check_spread(self.log_std, output)
-            shape = tuple(output.shape)
-            return output + self.std * noise.normal(
-                shape, dtype=output.dtype, device=output.device
-            )
+            shape, dtype = tuple(output.shape), output.dtype
+            return output + self.std * noise.normal(shape, dtype=dtype, device=output.device)
 
     def decode(self, z: Tensor) -> State:
         """Return E[x | z], shape (batch, *event): what is drawn of a latent map.

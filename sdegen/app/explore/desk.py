@@ -35,7 +35,7 @@ class Desk:
         self._config, self._folder = config, folder
         self._family = family_of(config.sde)
         self._runs: dict[str, Run] = {}
-        self.saved = 0
+        self.saved: int = 0
 
     def describe(self) -> dict[str, Any]:
         """Return the title and the sliders, as plain numbers and words."""

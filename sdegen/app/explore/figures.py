@@ -150,7 +150,7 @@ class Plane:
 
     def __init__(self, started: dict[str, Any]) -> None:
         self.particles: ColumnDataSource = ColumnDataSource({"x": [], "y": []}, name="particles")
-        self.axes = (0, 1)
+        self.axes: tuple[int, int] = (0, 1)
         pair = started["phase space"] and started["picture"]["states"].shape[1] == 2
         across, up = ("x1: position", "x2: velocity") if pair else ("x1", "x2")
         self.plane: Drawn = _figure(640, 430, across, up, x_range=(-1, 1), y_range=(-1, 1))

@@ -110,7 +110,7 @@ class Run:
         self.setting: Setting = setting
         self.sde: SDE = family.make(setting.parameters)
         self.times: Tensor = setting.times()
-        self.frame = 0
+        self.frame: int = 0
         self.solver: Solver = solver_of(setting, self.sde)
         self.event: tuple[int, ...] = event_of(self.sde, setting.mean)
         self.on_line: bool = self.event == (1,)
@@ -132,7 +132,7 @@ class Run:
                 self.grid.gaussian(setting.mean, setting.std)
             )  # fmt: skip
             self.fokker_planck: FokkerPlanck = sg.FokkerPlanck(self.sde, self.grid)
-        self.x = start_of(self)
+        self.x: Tensor = start_of(self)
         # all checks of a simulation, and its estimate of what the steps cost
         sg.simulate(
             self.sde, self.x[:_FEW], self.times[: _FIRST + 1], solver=self.solver,
@@ -145,7 +145,8 @@ class Run:
             self.high: float
             self.low, self.high = self._view()
             self.level: float = setting.level
-            self.waits = (self.x[:, 0] < self.level) == (setting.mean < self.level)
+            below: Tensor = self.x[:, 0] < self.level
+            self.waits: Tensor = below == (setting.mean < self.level)
             self._uniforms = stream(setting.seed, "explored passages").generator()
         self._steps = self._walk()
 

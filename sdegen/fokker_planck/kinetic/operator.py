@@ -120,7 +120,7 @@ class KineticOperator:
         self.sizes: tuple[int, int, int, int] = evens, even.shape[1], odds, odd.shape[1]
         self._gram = [product(b, one, b).tocsc() for b in (even, odd)]
         grams = zip((evens, odds), self._gram, strict=True)
-        self.mass = sparse.block_diag(
+        self.mass: sparse.csc_array = sparse.block_diag(
             [sparse.kron(sparse.eye_array(n), gram) for n, gram in grams], format="csc"
         )
 
@@ -139,7 +139,7 @@ class KineticOperator:
         decay = decay.tocsr()
         up, up_t, down, down_t = streaming
         s, e, o = self.s, slice(0, None, 2), slice(1, None, 2)
-        self.matrix = sparse.block_array(
+        self.matrix: sparse.csc_array = sparse.block_array(
             [
                 [
                     -sparse.kron(decay[e, e], friction[0]),
