@@ -232,6 +232,7 @@ from .adaptors.denoisers import to_denoiser as to_denoiser
 from .adaptors.diffusers import diffusers_network as diffusers_network
 from .adaptors.diffusers import from_diffusers as from_diffusers
 from .adaptors.diffusers_unet import to_diffusers as to_diffusers
+from .app.hub import HubScoreModel as HubScoreModel
 
 # likelihoods
 from .likelihood.bound_terms import EvidenceBound as EvidenceBound

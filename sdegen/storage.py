@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,25 +107,53 @@ def load_tensors(
             another kind. Names the file, and the tensor where it is one.
     """
     path = Path(path)
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_ENTRY)
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a mapping
+    return tensors, _of_kind(path, kind, _checked(path, text, tensors))
+
+
+def load_metadata(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read the metadata of what `save_tensors` wrote, and no tensor.
+
+    Args:
+        path: The file.
+        kind: What it should be, as its metadata say.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If its entry is damaged, or it is of another kind.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get(_ENTRY)
+    return _of_kind(path, kind, _entry(path, text)["metadata"])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file of safetensors, and nothing else."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}.")
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_ENTRY)
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a mapping
+            yield file
     except (SafetensorError, ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is truncated, damaged, or not a safetensors file ({error}); files of other "
             "kinds, pickles among them, are never opened."
         ) from error
-    metadata = _checked(path, text, tensors)
+
+
+def _of_kind(path: Path, kind: str | None, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata, unless they are of another kind of file."""
     if kind is not None and metadata.get("kind") != kind:
         raise CheckpointError(f"{path} holds a {metadata.get('kind')}, not a {kind}.")
-    return tensors, metadata
+    return metadata
 
 
-def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Return the caller's metadata if the file is what was written."""
+def _entry(path: Path, text: str | None) -> dict[str, Any]:
+    """Return the entry beside the tensors if it is what was written."""
     if text is None:
         raise CheckpointError(
             f"{path} holds tensors, but was not written by sdegen: it has no {_ENTRY!r} entry."
@@ -134,7 +162,7 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
     try:
         entry = json.loads(text)
         stated = entry.pop("sha256")
-        digests = entry["tensors"]
+        _ = entry["tensors"], entry["metadata"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{damaged} {_ENTRY!r}, which is not readable.") from error
     if isinstance(entry.get("format"), int) and entry["format"] > FORMAT:
@@ -144,6 +172,15 @@ def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[s
         )
     if fingerprint_json(entry) != stated:
         raise CheckpointError(f"{damaged} {_ENTRY!r}: its sha256 is not the one stored.")
+    made: dict[str, Any] = entry
+    return made
+
+
+def _checked(path: Path, text: str | None, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the caller's metadata if the file is what was written."""
+    entry = _entry(path, text)
+    digests = entry["tensors"]
+    damaged = f"{path} is damaged in its key"
     if missing := sorted(set(digests) ^ set(tensors)):
         raise CheckpointError(
             f"{path} is damaged: key {missing[0]!r} is stored without its sha256, or is not there."

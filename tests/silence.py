@@ -441,6 +441,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "training.fit",
     ),
     "adaptors": (
+        "HubScoreModel",
         "from_azula",
         "from_denoiser",
         "diffusers_network",

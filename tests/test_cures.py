@@ -33,6 +33,7 @@ from tests.cures import (
     fits,
     functionals,
     hierarchies,
+    hub,
     identities,
     innovations,
     inverse_problems,
@@ -108,6 +109,7 @@ ROOMS = (
     latent_variables,
     energies,
     hierarchies,
+    hub,
 )
 FOLLOWED = {name: row for room in ROOMS for name, row in room.FOLLOWED.items()}
 

@@ -904,6 +904,8 @@ class OfAzula(torch.nn.Module):
         return SimpleNamespace(mean=x)
 
 
+PUBLISHED = "a folder"  # stands for one that is made when it is asked for
+
 BEYOND |= {
     "UNet, sizes": (
         lambda **a: sg.UNet(**a),
@@ -911,6 +913,28 @@ BEYOND |= {
     ),
     "UNet, score": (IMAGES.score, {"x_t": torch.zeros(2, 1, 4, 4), "t": 0.5}),
     "from_azula": (sg.from_azula, {"denoiser": OfAzula(), "sde": None}),
+    "HubScoreModel": (
+        lambda **a: sg.HubScoreModel(**a).generate_model_card(),
+        {
+            "model": MODEL,
+            "data": "Two moons.",
+            "license": "mit",
+            "errors": FOUND,
+            "certificate": None,
+            "training": FEW,
+        },
+    ),
+    "HubScoreModel.from_pretrained": (
+        lambda name, **a: sg.HubScoreModel.from_pretrained(
+            published().name if name is PUBLISHED else name, local_files_only=True, **a
+        ),
+        {
+            "name": PUBLISHED,
+            "network": None,
+            "sde": None,
+            "parameterization": None,
+        },
+    ),
     "to_diffusers": (sg.to_diffusers, {"model": IMAGES, "shape": (1, 4, 4), "steps": 5}),
     "to_diffusers, times": (
         lambda times: sg.to_diffusers(IMAGES, (1, 4, 4), times=times),
@@ -1050,6 +1074,14 @@ SOFT = sg.PairForces(sg.HarmonicRepulsion(), box=4.0)
 FLUID = torch.tensor([[[0.0, 0.0], [0.5, 0.2], [2.0, 2.0]]], dtype=F64)
 DRAGGED = sg.Langevin(lambda x, t: (x - t) ** 2 / 2)
 WORKS = torch.randn(60, generator=torch.Generator().manual_seed(1), dtype=F64)
+
+
+@functools.cache
+def published():
+    """A folder with a model, for the whole of these tests."""
+    folder = tempfile.TemporaryDirectory()
+    sg.HubScoreModel(MODEL).save_pretrained(folder.name)
+    return folder
 
 
 def along(functional, sde=DRAGGED):

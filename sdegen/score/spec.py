@@ -90,7 +90,7 @@ def from_class_spec(spec: Spec, where: str) -> Any:  # noqa: ANN401, one of the 
     if kind is None:
         raise CheckpointError(
             f"{where} is a {name}, which sdegen cannot rebuild; make it yourself and pass it to "
-            "load."
+            "load or from_pretrained: network=…, sde=…, parameterization=…."
         )
     given = {key: value for key, value in spec.items() if key != "class"}
     expected = _arguments(kind)
