@@ -10,11 +10,12 @@ Nothing else is ever fetched or opened, and no code of a folder is run: a pickle
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from torch import nn
 
@@ -109,6 +110,11 @@ class HubScoreModel(ModelHubMixin):  # type: ignore[misc]  # typed, at minutes o
         self.model: ScoreModel = model
         self._license = license
         self._facts = Facts(data, _checked_errors(errors), certificate, training)
+
+    # else help() and the site show (*args, **kwargs), which is how the mixin makes objects
+    __signature__: ClassVar[inspect.Signature] = inspect.Signature(
+        list(inspect.signature(__init__).parameters.values())[1:]
+    )
 
     def save_pretrained(
         self,

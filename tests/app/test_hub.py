@@ -1,6 +1,7 @@
 """A model in a folder of the Hub: the same bits, and a card that says what was measured."""
 
 import importlib.util
+import inspect
 import json
 import pickle
 import re
@@ -77,6 +78,11 @@ def test_a_folder_gives_the_same_bits_back(trained, tmp_path):
         assert same(again, trained["model"])  # the averaged weights, which the model ended with
         assert again.event_shape == (2,)
         assert not again.training
+
+
+def test_help_shows_the_arguments():
+    named = ["model", "data", "license", "errors", "certificate", "training"]
+    assert list(inspect.signature(sg.HubScoreModel).parameters) == named
 
 
 def test_the_weights_are_the_file_of_save(trained, tmp_path):
