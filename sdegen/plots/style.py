@@ -206,7 +206,8 @@ def legend_on_top(panel: Axes, columns: int = 3) -> None:
     share = min(0.6, 0.03 + _ROW * rows * 3.4 / height)
     low, high = panel.get_ylim()
     if panel.get_yscale() == "log":
-        panel.set_ylim(low, high * (high / low) ** (share / (1 - share)))
+        if 0 < low < high:  # not where there is nothing to draw, as of a spectrum of zeros
+            panel.set_ylim(low, high * (high / low) ** (share / (1 - share)))
     else:
         panel.set_ylim(low, high + (high - low) * share / (1 - share))
     panel.legend(
