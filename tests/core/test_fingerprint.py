@@ -282,7 +282,9 @@ def test_installed_packages_are_named_by_their_version(monkeypatch):
     assert re.search(r"scipy is .* there and 9\.9 here", difference(before, to_spec(drift)))
     monkeypatch.undo()
     spline.c[0, 0] += 1.0
-    assert re.search(r"spline\._?c holds other numbers", difference(before, to_spec(drift)))
+    assert re.search(
+        r"spline\.(\w+\.)?_?c holds other numbers", difference(before, to_spec(drift))
+    )
 
 
 def test_an_object_of_the_library_is_told_by_its_arguments():
