@@ -10,7 +10,6 @@ z = μ + σ ε. The first bound's KL is in closed form where the prior is N(0, I
 samples where it is a mixture or a density, or where a flow carries μ + σ ε on; the second rises
 with K to log p(x). β other than 1 is no bound below 1, and a looser one above: `VAELoss(beta=4.0)`
 is the β-VAE.
-
 `VAELoss` is what `fit` makes small; `VAE.bound` says what a model is worth, with standard errors.
 
 Reference:
