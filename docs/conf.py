@@ -109,8 +109,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "footer_start": ["copyright"],
     "footer_end": [],
-    # two programs side by side want the width of a page
-    "secondary_sidebar_items": {"**": ["page-toc"], "coming_from/*": []},
+    "secondary_sidebar_items": ["page-toc"],
     "pygments_light_style": "tango",
     "pygments_dark_style": "nord",
 }

@@ -438,3 +438,10 @@ def test_three_routes(run):
         assert below == pytest.approx(exact - bound, abs=0.002)
         assert 0 < below < 1.5  # a bound is below: 0.02 is the scatter of 500 differences
         assert off < 0.6
+
+
+# Short ones are run whole by `make docs`, which holds their numbers against their headers; of
+# those it shows without a run, each has its quick form in `make test`.
+for _name in NAMES:
+    if not is_long(_name):
+        globals()[f"test_{_name}"] = pytest.mark.slow(globals()[f"test_{_name}"])
