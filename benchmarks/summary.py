@@ -362,6 +362,18 @@ def answers_about_errors():
         )
         + f"; `import torch` itself {number(started['import torch']['CPU s above it'])}",
     )
+    opened = rows_of("explore", "first picture, from the start of the process")
+    painted = rows_of("explore", "frames that the browser painted")
+    yield (
+        "explore",
+        "how soon is the live page there, and how many frames does it paint?",
+        "3 s; 15 frames a second",
+        "first picture after "
+        + " and ".join(number(row["first picture in s"]) for row in opened)
+        + " s; of 5,000 particles "
+        + " and ".join(number(row["frames a second"]) for row in painted)
+        + " frames a second, browser and server on the same two cores",
+    )
 
 
 def overview():

@@ -36,6 +36,10 @@ of ten trajectories over one step, above a process that imports torch alone, whi
 Bytecode is written and files are in the disk's cache. CPU seconds are those to compare by: seconds
 on the wall are longer where the machine has other work.
 """,
+    "explore": """**What is measured.** `sdegen explore` with its double well in a headless
+Chromium on the same machine: seconds from the start of the process to the first painted picture,
+and frames that the browser has painted. The page asks for 20 frames a second and no more.
+""",
     "large_ensembles": """100 steps, and a mean and a histogram at every tenth: the rates are below
 those of `ensemble.md`, which sees the end of 1000 steps alone.
 """,
