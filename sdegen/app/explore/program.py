@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sdegen.app.explore.family import Family
 from sdegen.app.explore.questions import side_of
-from sdegen.app.explore.run import SOLVERS, Run, Setting
+from sdegen.app.explore.run import Run
 
 
 def program_of(family: Family, run: Run) -> str:
@@ -30,11 +30,6 @@ def program_of(family: Family, run: Run) -> str:
     )
 
 
-def _solver_word(setting: Setting, run: Run) -> str:
-    """Return the name of the solver's class."""
-    return SOLVERS[setting.solver] if setting.solver else type(run.solver).__name__
-
-
 def _times(run: Run) -> str:
     """Return the line of the times."""
     end, steps = float(run.times[-1]), len(run.times) - 1
@@ -50,7 +45,7 @@ def _in_space(run: Run) -> str:
 x0 = {s.mean!r} + {s.std!r} * torch.randn(({shape}), generator=generator)
 {rest}{_times(run)}
 path = sg.simulate(
-    sde, x0, times, solver=sg.{_solver_word(s, run)}(), rng={s.seed}, on_nonfinite="freeze"
+    sde, x0, times, solver=sg.{type(run.solver).__name__}(), rng={s.seed}, on_nonfinite="freeze"
 )
 k = {run.frame * s.stride}  # the step that was seen
 x = path.states[k].double().flatten(1)
@@ -80,7 +75,7 @@ def _on_line(run: Run) -> str:
         ]
     lines += [
         _times(run),
-        f"path = sg.simulate(\n    sde, x0, times, solver=sg.{_solver_word(s, run)}(), "
+        f"path = sg.simulate(\n    sde, x0, times, solver=sg.{type(run.solver).__name__}(), "
         f'rng={s.seed}, on_nonfinite="freeze"\n)',
         "solver = sg.FokkerPlanck(sde, grid)",
         f"densities = solver.solve(start, times[::{s.stride}])",
